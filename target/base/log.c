@@ -25,10 +25,10 @@ static const struct {
 	const char *name;
 	int syslog_priority;
 } log_levels[] = {
-	[LOG_LEVEL_ERROR] = { "error", 3 },
-	[LOG_LEVEL_WARN] = { "warn", 4 },
-	[LOG_LEVEL_INFO] = { "info", 6 },
-	[LOG_LEVEL_DEBUG] = { "debug", 7 },
+	[LOG_LEVEL_ERROR] = {"error", 3},
+	[LOG_LEVEL_WARN] = {"warn", 4},
+	[LOG_LEVEL_INFO] = {"info", 6},
+	[LOG_LEVEL_DEBUG] = {"debug", 7},
 };
 
 void log_init(const char *program, enum log_level level)
@@ -70,9 +70,10 @@ static size_t log_prefix(char *line, size_t bytes, enum log_level level)
 	} else {
 		clock_gettime(CLOCK_REALTIME, &now);
 		localtime_r(&now.tv_sec, &tm);
-		n = snprintf(line, bytes, "%04d-%02d-%02d %02d:%02d:%02d.%03ld %s: %s: ",
-			     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			     tm.tm_sec, now.tv_nsec / 1000000, log_program, log_levels[level].name);
+		n = snprintf(line, bytes,
+			     "%04d-%02d-%02d %02d:%02d:%02d.%03ld %s: %s: ", tm.tm_year + 1900,
+			     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+			     now.tv_nsec / 1000000, log_program, log_levels[level].name);
 	}
 	if (log_shown == LOG_LEVEL_DEBUG)
 		n += snprintf(line + n, bytes - (size_t)n, "[%s] ", log_thread);

@@ -32,8 +32,8 @@ void mailbox_post(struct mailbox *box, struct mailbox_msg *msg)
 	assert(msg->run);
 	do {
 		msg->next = head;
-	} while (!atomic_compare_exchange_weak_explicit(&box->head, &head, msg, memory_order_release,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&box->head, &head, msg, memory_order_release, memory_order_relaxed));
 	/* Only the post that found it empty has to wake the owner. */
 	if (!head && write(box->eventfd, &one, sizeof(one)) < 0)
 		assert(errno == EAGAIN); /* the counter is full: it is readable all the same */
