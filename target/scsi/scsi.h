@@ -55,6 +55,9 @@ struct scsi_task {
 	struct scsi_nexus *nexus;
 	uint64_t lun;          /* eight bytes as in the PDU (SAM-5, 4.7), big-endian value */
 	uint8_t cdb[16];
+	/* How much data the initiator announced (EDTL); 0 if unknown. Only commands whose data
+	 * has one right size look at it (WRITE SAME, COMPARE AND WRITE). */
+	uint32_t expected_bytes;
 	enum scsi_attribute attribute;
 	void (*done)(struct scsi_task *task);
 
@@ -89,7 +92,7 @@ struct scsi_task {
 	uint64_t lba;
 	uint32_t block_count;
 	struct ring_buf *scratch;
-	bool aborted, entered;
+	bool aborted, entered, started, in_io;
 };
 
 /*
