@@ -1,0 +1,51 @@
+# Shared by tools/quickstart, tools/check and their helpers: what lunroot needs from Debian, and how
+# it is installed. To be sourced.
+
+# shellcheck disable=SC2034  # read by those who source this file
+LIBRARY_PACKAGES="liburing-dev libevent-dev libssl-dev libisal-dev libjansson-dev libsqlite3-dev
+libext2fs-dev libblkid-dev libarchive-dev uuid-dev"
+TEST_LIBRARY_PACKAGES="libcmocka-dev libiscsi-dev"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config $LIBRARY_PACKAGES"
+# A user's programs, and what the daemon calls.
+RUN_PACKAGES="e2fsprogs"
+# Initiators that nobody of us wrote, and the demo's tools.
+DEMO_PACKAGES="libiscsi-bin qemu-utils qemu-block-extra"
+CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES clang clang-format clang-tidy libclang-rt-14-dev llvm-14
+gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $DEMO_PACKAGES fio tgt sqlite3 python3
+xz-utils zstd gzip qemu-system-x86 busybox-static cpio kmod iproute2 procps util-linux"
+
+say() { printf '%s\n' "$*"; }
+complain() { printf '%s\n' "$*" >&2; }
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		complain "this step needs root: $*"
+		complain "run it as root, or install sudo"
+		return 1
+	fi
+}
+
+# Installs the packages that are missing; says nothing when none is.
+need_packages() {
+	local missing=() package
+	for package in "$@"; do
+		# A package that only another one provides would never count as installed: name real ones.
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	say "installing: ${missing[*]}"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >/dev/null ||
+		complain "apt-get update failed; going on with the package lists that are there"
+	if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -y \
+		--no-install-recommends install "${missing[@]}" </dev/null >/tmp/lunroot-apt.$$ 2>&1; then
+		tail -20 /tmp/lunroot-apt.$$ >&2
+		rm -f /tmp/lunroot-apt.$$
+		complain "apt-get could not install: ${missing[*]}"
+		return 1
+	fi
+	rm -f /tmp/lunroot-apt.$$
+}
