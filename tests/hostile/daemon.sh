@@ -1,0 +1,106 @@
+# A private lunrootd for a test script: sourced, not run.
+#
+# Wants LUNROOT_BUILD (the build directory; default: build in the project). State lies in a new
+# folder on tmpfs and goes away at exit; the daemon is ended by its process id.
+#
+#   daemon_begin              folders and a free port
+#   daemon_start [OPTIONS]    starts and waits until it answers
+#   daemon_kill [SIGNAL]      sends the signal (default KILL) and waits for the end
+#   ctl VERB ...              lunctl on its socket
+#   daemon_alive, daemon_log_is_clean
+
+set -u
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${LUNROOT_BUILD:=$project/build}"
+lunrootd=${LUNROOTD:-$LUNROOT_BUILD/target/lunrootd}
+lunctl=${LUNCTL:-$LUNROOT_BUILD/tools/lunctl}
+daemon_pid=
+daemon_dir=
+
+say() {
+	printf '%s\n' "$*"
+}
+
+fail() {
+	printf 'FAILED: %s\n' "$*" >&2
+	if [ -n "$daemon_dir" ] && [ -f "$daemon_dir/log" ]; then
+		printf 'the last lines of the log:\n' >&2
+		tail -n 15 "$daemon_dir/log" >&2
+	fi
+	exit 1
+}
+
+skip() {
+	printf 'skipped: %s\n' "$*" >&2
+	exit 77
+}
+
+# A TCP port of 127.0.0.1 that nobody listens on now.
+free_port() {
+	local port
+	while :; do
+		port=$((20000 + RANDOM % 10000))
+		grep -qi ":$(printf %04X "$port") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6 || break
+	done
+	printf '%s\n' "$port"
+}
+
+daemon_cleanup() {
+	if [ -n "$daemon_pid" ]; then
+		kill -KILL "$daemon_pid" 2>/dev/null
+		wait "$daemon_pid" 2>/dev/null
+	fi
+	if [ -n "$daemon_dir" ]; then
+		rm -rf "$daemon_dir"
+	fi
+}
+
+daemon_begin() {
+	[ -x "$lunrootd" ] || skip "no $lunrootd"
+	[ -x "$lunctl" ] || skip "no $lunctl"
+	daemon_dir=$(mktemp -d "/dev/shm/lunroot-test.XXXXXX")
+	trap daemon_cleanup EXIT
+	trap 'exit 130' INT TERM
+	mkdir "$daemon_dir/state" "$daemon_dir/run"
+	daemon_portal=127.0.0.1:$(free_port)
+	# Sanitizers: the quarantine would look like growth.
+	export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=8:abort_on_error=1:detect_leaks=1}"
+	export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+}
+
+daemon_alive() {
+	[ -n "$daemon_pid" ] && kill -0 "$daemon_pid" 2>/dev/null
+}
+
+ctl() {
+	"$lunctl" --socket "$daemon_dir/run/control.sock" "$@"
+}
+
+daemon_start() {
+	local i
+	"$lunrootd" --state "$daemon_dir/state" --run "$daemon_dir/run" --portal "$daemon_portal" \
+		--foreground "$@" >>"$daemon_dir/log" 2>&1 &
+	daemon_pid=$!
+	for i in $(seq 200); do
+		if ctl ls >/dev/null 2>&1; then
+			return 0
+		fi
+		daemon_alive || break
+		sleep 0.05
+	done
+	fail "lunrootd does not come up"
+}
+
+daemon_kill() {
+	local status
+	kill "-${1:-KILL}" "$daemon_pid"
+	wait "$daemon_pid" 2>/dev/null
+	status=$?
+	daemon_pid=
+	return "$status"
+}
+
+daemon_log_is_clean() {
+	! grep -E 'assert|Sanitizer|runtime error|stack smashing|corrupt' "$daemon_dir/log"
+}

@@ -1,0 +1,42 @@
+#!/bin/bash
+# Sends COUNT malformed PDUs (default 100,000) to a lunrootd of its own, to a node without and a
+# node with CHAP, while a witness works on a third. Prints the seed; SEED=N repeats.
+#
+# usage: run.sh [COUNT]     environment: LUNROOT_BUILD, SEED, WORKERS, SECONDS_MAX, RSS_SLACK_MIB
+. "$(dirname "$0")/daemon.sh"
+
+count=${1:-100000}
+mutator=${MUTATOR:-$LUNROOT_BUILD/tests/hostile/mutator}
+[ -x "$mutator" ] || skip "no $mutator"
+
+daemon_begin
+daemon_start
+
+truncate -s 64M "$daemon_dir/base.img"
+mke2fs -q -t ext4 -F "$daemon_dir/base.img" || fail "mke2fs"
+ctl import "$daemon_dir/base.img" base >/dev/null || fail "import"
+ctl clone base open --no-auth --shared >/dev/null || fail "clone open"
+ctl clone base guarded >/dev/null || fail "clone guarded"
+ctl clone base witness >/dev/null || fail "clone witness"
+
+# iscsi://USER%SECRET@PORTAL/IQN/LUN
+url=$(ctl url guarded) || fail "url guarded"
+user=${url#iscsi://} user=${user%%%*}
+secret=${url#*%} secret=${secret%%@*}
+guarded=${url#*@*/} guarded=${guarded%/*}
+url=$(ctl url open) || fail "url open"
+open=${url#iscsi://*/} open=${open%/*}
+
+"$mutator" --portal "$daemon_portal" --target "$open" \
+	--target "$guarded" --user "$user" --secret "$secret" \
+	--count "$count" --pid "$daemon_pid" --witness-url "$(ctl url witness)" \
+	--seconds "${SECONDS_MAX:-600}" --workers "${WORKERS:-6}" \
+	--rss-slack-mib "${RSS_SLACK_MIB:-16}" ${SEED:+--seed "$SEED"}
+status=$?
+
+daemon_log_is_clean || fail "the log tells of a bug"
+[ "$status" -eq 0 ] || fail "see above (mutator status $status)"
+ctl ls >/dev/null || fail "the control socket no longer answers"
+daemon_kill TERM || fail "SIGTERM ended it with status $?"
+daemon_log_is_clean || fail "the log tells of a bug at the end"
+say "hostile peers: $count PDUs, the daemon lives and the witness noticed nothing"
