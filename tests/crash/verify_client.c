@@ -70,7 +70,7 @@ struct op {
 	uint32_t *snapshot; /* OP_FLUSH: what was acknowledged when it was sent */
 	uint8_t *data;
 	struct unmap_list unmap;
-	uint64_t begin_ms;
+	uint64_t begin_ms, retry_at_ms;
 };
 
 struct client {
@@ -80,7 +80,7 @@ struct client {
 	uint8_t *locked; /* sectors under an operation; overlaps are never sent */
 	struct op ops[DEPTH_MAX];
 	unsigned depth, in_flight, flush_percent, discard_percent;
-	uint64_t random, slowest_ms;
+	uint64_t random, slowest_ms, busy_count;
 	bool bad, died;
 };
 
@@ -244,6 +244,14 @@ static void op_done(struct iscsi_context *iscsi, int status, void *data, void *a
 
 	if (took_ms > c->slowest_ms)
 		c->slowest_ms = took_ms;
+	if (status == SCSI_STATUS_BUSY || status == SCSI_STATUS_TASK_SET_FULL) {
+		/* As a kernel does: the same again, a little later. */
+		c->busy_count++;
+		op->begin_ms = now_ms();
+		op->retry_at_ms = op->begin_ms + 100;
+		scsi_free_scsi_task(task);
+		return;
+	}
 	if (status == SCSI_STATUS_GOOD) {
 		if (op->kind == OP_READ)
 			check_read(op, task);
@@ -294,15 +302,14 @@ static void choose_range(struct client *c, struct op *op)
 	}
 }
 
-static struct scsi_task *send_flush(struct client *c, struct op *op)
+static void prepare_flush(struct client *c, struct op *op)
 {
 	for (uint32_t i = 0; i < c->record->sector_count; i++)
 		op->snapshot[i] = c->record->sectors[i].acked;
 	op->lba = op->count = 0;
-	return iscsi_synchronizecache10_task(c->iscsi, c->url->lun, 0, 0, 0, 0, op_done, op);
 }
 
-static struct scsi_task *send_write(struct client *c, struct op *op)
+static void prepare_write(struct client *c, struct op *op)
 {
 	struct record *record = c->record;
 
@@ -312,31 +319,58 @@ static struct scsi_task *send_write(struct client *c, struct op *op)
 		sector_make(op->data + i * SECTOR_BYTES, op->lba + i, op->generation);
 		record->sectors[op->lba + i].pending = op->generation;
 	}
-	return iscsi_write16_task(c->iscsi, c->url->lun, op->lba, op->data,
-				  op->count * SECTOR_BYTES, SECTOR_BYTES, 0, 0, op->fua, 0, 0,
-				  op_done, op);
 }
 
-static struct scsi_task *send_discard(struct client *c, struct op *op)
+static void prepare_discard(struct client *c, struct op *op)
 {
 	struct record *record = c->record;
 
 	op->generation = (record->next_generation++ & ~ZEROED) | ZEROED;
 	for (uint32_t i = 0; i < op->count; i++)
 		record->sectors[op->lba + i].pending = op->generation;
+	memset(op->data, 0, SECTOR_BYTES);
 	op->unmap.lba = op->lba;
 	op->unmap.num = op->count;
-	if (next_random(c, 3))
-		return iscsi_unmap_task(c->iscsi, c->url->lun, 0, 0, &op->unmap, 1, op_done, op);
-	return iscsi_writesame16_task(c->iscsi, c->url->lun, op->lba, op->data, SECTOR_BYTES,
-				      op->count, 0, 1, 0, 0, op_done, op);
+}
+
+/* Sends what is prepared, for the first time or after BUSY; false if the session is gone. */
+static bool issue(struct client *c, struct op *op)
+{
+	struct iscsi_context *iscsi = c->iscsi;
+	uint32_t bytes = op->count * SECTOR_BYTES;
+	int lun = c->url->lun;
+	struct scsi_task *task = NULL;
+
+	op->retry_at_ms = 0;
+	switch (op->kind) {
+	case OP_FLUSH:
+		task = iscsi_synchronizecache10_task(iscsi, lun, 0, 0, 0, 0, op_done, op);
+		break;
+	case OP_WRITE:
+		task = iscsi_write16_task(iscsi, lun, op->lba, op->data, bytes, SECTOR_BYTES, 0, 0,
+					  op->fua, 0, 0, op_done, op);
+		break;
+	case OP_DISCARD:
+		if (op->generation % 3)
+			task = iscsi_unmap_task(iscsi, lun, 0, 0, &op->unmap, 1, op_done, op);
+		else
+			task = iscsi_writesame16_task(iscsi, lun, op->lba, op->data, SECTOR_BYTES,
+						      op->count, 0, 1, 0, 0, op_done, op);
+		break;
+	case OP_READ:
+		task = iscsi_read16_task(iscsi, lun, op->lba, bytes, SECTOR_BYTES, 0, 0, 0, 0, 0,
+					 op_done, op);
+		break;
+	}
+	if (!task)
+		op_end(op, false);
+	return task != NULL;
 }
 
 /* Sends one operation; false if the session is gone. */
 static bool op_send(struct client *c, struct op *op)
 {
 	uint32_t what = next_random(c, 100);
-	struct scsi_task *task;
 
 	op->fua = false;
 	op->generation = 0;
@@ -352,7 +386,6 @@ static bool op_send(struct client *c, struct op *op)
 		if (op->kind == OP_DISCARD) {
 			op->lba &= ~(BLOCK_SECTORS - 1);
 			op->count = (op->count + BLOCK_SECTORS - 1) & ~(BLOCK_SECTORS - 1);
-			memset(op->data, 0, SECTOR_BYTES);
 		}
 		if (!lock_range(c, op->lba, op->count))
 			return true; /* next time elsewhere */
@@ -360,19 +393,13 @@ static bool op_send(struct client *c, struct op *op)
 	op->busy = true;
 	op->begin_ms = now_ms();
 	c->in_flight++;
-	switch (op->kind) {
-	case OP_FLUSH: task = send_flush(c, op); break;
-	case OP_WRITE: task = send_write(c, op); break;
-	case OP_DISCARD: task = send_discard(c, op); break;
-	case OP_READ:
-	default:
-		task = iscsi_read16_task(c->iscsi, c->url->lun, op->lba, op->count * SECTOR_BYTES,
-					 SECTOR_BYTES, 0, 0, 0, 0, 0, op_done, op);
-		break;
-	}
-	if (!task)
-		op_end(op, false);
-	return task != NULL;
+	if (op->kind == OP_FLUSH)
+		prepare_flush(c, op);
+	else if (op->kind == OP_WRITE)
+		prepare_write(c, op);
+	else if (op->kind == OP_DISCARD)
+		prepare_discard(c, op);
+	return issue(c, op);
 }
 
 static bool stalled(struct client *c)
@@ -408,17 +435,22 @@ static int run_load(struct client *c, unsigned seconds)
 		for (unsigned i = 0; i < c->depth && now_ms() < end_ms; i++)
 			if (!c->ops[i].busy && !op_send(c, &c->ops[i]))
 				c->died = true;
+		for (unsigned i = 0; i < c->depth; i++)
+			if (c->ops[i].retry_at_ms && now_ms() >= c->ops[i].retry_at_ms &&
+			    !issue(c, &c->ops[i]))
+				c->died = true;
 		serve(c);
 	}
 	if (c->bad)
 		return EXIT_BAD;
 	if (!c->died)
 		iscsi_logout_sync(c->iscsi);
-	printf("%llu writes, %llu flushes, %llu discards acknowledged so far, slowest %llu ms%s\n",
+	printf("%llu writes, %llu flushes, %llu discards acknowledged so far, slowest %llu ms, "
+	       "%llu times busy%s\n",
 	       (unsigned long long)c->record->acked_writes,
 	       (unsigned long long)c->record->acked_flushes,
 	       (unsigned long long)c->record->acked_discards, (unsigned long long)c->slowest_ms,
-	       c->died ? "; the target went away" : "");
+	       (unsigned long long)c->busy_count, c->died ? "; the target went away" : "");
 	return c->died ? EXIT_TARGET_DIED : EXIT_GOOD;
 }
 
@@ -637,7 +669,8 @@ static void usage(void)
 	fputs("usage: verify_client fill FILE BYTES\n"
 	      "       verify_client run --url URL --record FILE [--seconds N] [--depth N] [--seed "
 	      "N]\n"
-	      "                         [--flush-percent N] [--discard-percent N]\n"
+	      "                         [--flush-percent N] [--discard-percent N] [--initiator "
+	      "NAME]\n"
 	      "       verify_client verify --url URL --record FILE [--power-loss]\n"
 	      "exit status: 0 good, 1 data lost or wrong, 2 usage, 7 the target went away\n",
 	      stderr);
