@@ -1,5 +1,5 @@
 #!/bin/bash
-# Kills lunrootd under write load at random moments, ROUNDS times (default 12), starts it again on
+# Kills lunrootd under write load at random moments, ROUNDS times (default 18), starts it again on
 # the same folders, and lets clients that know what was acknowledged verify every block. The
 # rounds take turns:
 #
@@ -13,7 +13,7 @@
 # usage: kill9.sh [ROUNDS]     environment: LUNROOT_BUILD, SEED (of the moments)
 . "$(dirname "$0")/../hostile/daemon.sh"
 
-rounds=${1:-12}
+rounds=${1:-$(by_mode 6 18 150)}
 client=${VERIFY_CLIENT:-$LUNROOT_BUILD/tests/crash/verify_client}
 [ -x "$client" ] || skip "no $client"
 RANDOM=${SEED:-$$}

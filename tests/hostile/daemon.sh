@@ -65,8 +65,21 @@ daemon_begin() {
 	mkdir "$daemon_dir/state" "$daemon_dir/run"
 	daemon_portal=127.0.0.1:$(free_port)
 	# Sanitizers: the quarantine would look like growth.
-	export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=8:abort_on_error=1:detect_leaks=1}"
-	export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+	export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8:detect_leaks=1"
+	export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1"
+}
+
+daemon_is_sanitized() {
+	grep -Eq '__asan_init|__tsan_init' "$lunrootd"
+}
+
+# What tools/check asks for: by_mode QUICK FULL LONG
+by_mode() {
+	case ${LUNROOT_CHECK:-full} in
+	quick) printf '%s\n' "$1" ;;
+	long) printf '%s\n' "$3" ;;
+	*) printf '%s\n' "$2" ;;
+	esac
 }
 
 daemon_alive() {

@@ -7,7 +7,7 @@
 # usage: network.sh [ROUNDS]     environment: LUNROOT_BUILD, SEED
 . "$(dirname "$0")/daemon.sh"
 
-rounds=${1:-6}
+rounds=${1:-$(by_mode 3 6 60)}
 client=${VERIFY_CLIENT:-$LUNROOT_BUILD/tests/crash/verify_client}
 relay=${RELAY:-$LUNROOT_BUILD/tests/hostile/relay}
 [ -x "$client" ] && [ -x "$relay" ] || skip "no $client or $relay"

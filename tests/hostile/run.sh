@@ -1,16 +1,18 @@
 #!/bin/bash
-# Sends COUNT malformed PDUs (default 100,000) to a lunrootd of its own, to a node without and a
+# Sends COUNT malformed PDUs (default 100,000; with tools/check --long a million) to a lunrootd of its own, to a node without and a
 # node with CHAP, while a witness works on a third. Prints the seed; SEED=N repeats.
 #
 # usage: run.sh [COUNT]     environment: LUNROOT_BUILD, SEED, WORKERS, SECONDS_MAX, RSS_SLACK_MIB
 . "$(dirname "$0")/daemon.sh"
 
-count=${1:-100000}
+count=${1:-$(by_mode 30000 100000 1000000)}
 mutator=${MUTATOR:-$LUNROOT_BUILD/tests/hostile/mutator}
 [ -x "$mutator" ] || skip "no $mutator"
 
 daemon_begin
 daemon_start
+slack=16
+daemon_is_sanitized && slack=96
 
 truncate -s 64M "$daemon_dir/base.img"
 mke2fs -q -t ext4 -F "$daemon_dir/base.img" || fail "mke2fs"
@@ -30,8 +32,8 @@ open=${url#iscsi://*/} open=${open%/*}
 "$mutator" --portal "$daemon_portal" --target "$open" \
 	--target "$guarded" --user "$user" --secret "$secret" \
 	--count "$count" --pid "$daemon_pid" --witness-url "$(ctl url witness)" \
-	--seconds "${SECONDS_MAX:-600}" --workers "${WORKERS:-6}" \
-	--rss-slack-mib "${RSS_SLACK_MIB:-16}" ${SEED:+--seed "$SEED"}
+	--seconds "${SECONDS_MAX:-1200}" --workers "${WORKERS:-6}" \
+	--rss-slack-mib "${RSS_SLACK_MIB:-$slack}" ${SEED:+--seed "$SEED"}
 status=$?
 
 daemon_log_is_clean || fail "the log tells of a bug"
