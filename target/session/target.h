@@ -35,6 +35,12 @@ struct target_conf {
 	bool shared;                                    /* several sessions at once */
 };
 
+/*
+ * Whether these credentials may stand in a conf: a name that text keys can carry and a secret of
+ * LIMIT_CHAP_SECRET_BYTES_MIN or more. Others never let anybody in. Any thread.
+ */
+bool target_chap_valid(const struct target_chap *chap);
+
 /* A zeroed one with one reference; NULL without memory. Any thread. */
 struct target_conf *target_conf_new(void);
 struct target_conf *target_conf_ref(struct target_conf *conf);

@@ -42,6 +42,7 @@ enum {
 	BY_TARGET = 1 << 4,
 	BY_BOTH = BY_INITIATOR | BY_TARGET,
 	NORMAL_ONLY = 1 << 5, /* Irrelevant in a discovery session */
+	AGAIN = 1 << 6,       /* libiscsi declares its names at both stages: the caller compares */
 };
 
 struct key_row {
@@ -58,13 +59,13 @@ struct key_row {
 
 /* clang-format off */
 static const struct key_row key_rows[WIRE_KEY_COUNT] = {
-	[WIRE_KEY_INITIATOR_NAME] = { "InitiatorName", RULE_CALLER, IN_LOGIN | BY_INITIATOR, 0, 0, 0 },
-	[WIRE_KEY_INITIATOR_ALIAS] = { "InitiatorAlias", RULE_CALLER, IN_LOGIN | IN_FULL_FEATURE | BY_INITIATOR, 0, 0, 0 },
-	[WIRE_KEY_TARGET_NAME] = { "TargetName", RULE_CALLER, IN_LOGIN | BY_BOTH, 0, 0, 0 },
+	[WIRE_KEY_INITIATOR_NAME] = { "InitiatorName", RULE_CALLER, IN_LOGIN | AGAIN | BY_INITIATOR, 0, 0, 0 },
+	[WIRE_KEY_INITIATOR_ALIAS] = { "InitiatorAlias", RULE_CALLER, IN_LOGIN | AGAIN | IN_FULL_FEATURE | BY_INITIATOR, 0, 0, 0 },
+	[WIRE_KEY_TARGET_NAME] = { "TargetName", RULE_CALLER, IN_LOGIN | AGAIN | BY_BOTH, 0, 0, 0 },
 	[WIRE_KEY_TARGET_ALIAS] = { "TargetAlias", RULE_CALLER, IN_LOGIN | IN_FULL_FEATURE | BY_TARGET, 0, 0, 0 },
 	[WIRE_KEY_TARGET_ADDRESS] = { "TargetAddress", RULE_CALLER, IN_LOGIN | IN_FULL_FEATURE | BY_TARGET, 0, 0, 0 },
 	[WIRE_KEY_TARGET_PORTAL_GROUP_TAG] = { "TargetPortalGroupTag", RULE_CALLER, IN_LOGIN | BY_TARGET, 0, 0, 0 },
-	[WIRE_KEY_SESSION_TYPE] = { "SessionType", RULE_CALLER, IN_LOGIN | BY_INITIATOR, 0, 0, 0 },
+	[WIRE_KEY_SESSION_TYPE] = { "SessionType", RULE_CALLER, IN_LOGIN | AGAIN | BY_INITIATOR, 0, 0, 0 },
 	[WIRE_KEY_SEND_TARGETS] = { "SendTargets", RULE_CALLER, IN_FULL_FEATURE | BY_INITIATOR, 0, 0, 0 },
 	[WIRE_KEY_AUTH_METHOD] = { "AuthMethod", RULE_CALLER, IN_SECURITY | BY_BOTH, 0, 0, 0 },
 	[WIRE_KEY_CHAP_A] = { "CHAP_A", RULE_CALLER, IN_SECURITY | BY_BOTH, 0, 0, 0 },
@@ -441,7 +442,7 @@ enum wire_take wire_negotiation_take(struct wire_negotiation *negotiation, enum 
 		return take_failed(negotiation, "is not this side's to send");
 	if (!(row->use & stage_use(stage)))
 		return take_failed(negotiation, "does not belong to this stage");
-	if (negotiation->taken & key_bit(key))
+	if ((negotiation->taken & key_bit(key)) && !(row->use & AGAIN))
 		return take_failed(negotiation, "was sent twice");
 	negotiation->taken |= key_bit(key);
 	if (row->rule == RULE_CALLER)

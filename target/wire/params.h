@@ -94,7 +94,7 @@ void wire_negotiation_init(struct wire_negotiation *negotiation, enum wire_side 
 
 enum wire_take {
 	WIRE_TAKE_DONE,   /* dealt with; the answer, if one is due, was written */
-	WIRE_TAKE_CALLER, /* in its place and new: a key of names or authentication */
+	WIRE_TAKE_CALLER, /* in its place: a key of names (perhaps again) or authentication (new) */
 	WIRE_TAKE_FAILED, /* the negotiation has failed (7.12): see `why` */
 };
 
