@@ -166,6 +166,12 @@ static bool deliver(struct worker *w, const struct speaker_pdu *pdu, enum kind k
 	enum speaker_result result;
 	uint32_t manner = below(w, 1000);
 
+	/* A text that changes our own limit in the middle: what comes then can't be judged. */
+	if (s->logged_in && (pdu->bhs[0] & 0x3f) == IOP_TEXT && pdu->data_bytes &&
+	    memmem(pdu->data, pdu->data_bytes, "MaxRecvData", 11)) {
+		s->blind = true;
+		w->framed = false;
+	}
 	if (manner < 4) { /* cut off, then gone */
 		cut = below(w, (uint32_t)bytes);
 		note(w, KIND_CUT, w->out, cut);
