@@ -45,6 +45,13 @@
 #define LIMIT_PING_IDLE_MS       60000 /* a silent peer is asked with a NOP-In after this, */
 #define LIMIT_PING_ANSWER_MS     60000 /* and dropped after this; iPXE and EDK2 never answer, see session */
 #define LIMIT_DATA_OUT_MS        60000 /* an R2T that gets no data */
+#define LIMIT_SESSION_WRITE_BYTES (32u << 20) /* buffers of writes that wait for data; further R2Ts wait */
+#define LIMIT_HELD_PDUS          64   /* commands that came before their turn (CmdSN), */
+#define LIMIT_HELD_BYTES         (1u << 20) /* and their immediate data */
+#define LIMIT_HOLD_BYTES         (8u << 20) /* received, not taken yet: twice all of the shared buffers */
+#define LIMIT_DISCOVERY_IDLE_MS  60000 /* a discovery session that says nothing */
+#define LIMIT_LINGER_MS          2000 /* our end is closed; the last answer shall arrive before a reset */
+#define LIMIT_UNSENT_MS          120000 /* TCP_USER_TIMEOUT: sent and not acknowledged, or window shut */
 #define LIMIT_STOP_MS            5000  /* SIGTERM: flush, tell, go */
 
 /* --- SCSI --- */
