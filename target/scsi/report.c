@@ -7,7 +7,7 @@
 #include "scsi/scsi_internal.h"
 
 /* Runs of equal provisioning looked up for one GET LBA STATUS; it runs on the ring's thread. */
-#define EXTENT_LOOKUPS_MAX 1024
+#define EXTENT_LOOKUPS_MAX 4096
 
 /* --- REPORT LUNS (SPC-4, 6.33) --- */
 
