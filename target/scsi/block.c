@@ -201,13 +201,14 @@ bool scsi_write_and_verify(struct scsi_task *task)
 bool scsi_verify_resume(struct scsi_task *task, int res)
 {
 	uint32_t bytes = (uint32_t)task->io.length_bytes;
-	const uint8_t *data = task->data + task->step * SECTOR;
 
 	if (res < 0)
 		return scsi_fail_store(task, res);
 	if (task->io.op == STORE_WRITE)
 		return verify_next(task);
-	if (task->cdb[1] & 0x02 && first_difference(task->scratch->data, data, bytes) < bytes)
+	/* Without BYTCHK there may be no data at all. */
+	if (task->cdb[1] & 0x02 &&
+	    first_difference(task->scratch->data, task->data + task->step * SECTOR, bytes) < bytes)
 		return scsi_fail(task, SENSE_MISCOMPARE, ASC_MISCOMPARE);
 	task->step += bytes / SECTOR;
 	return verify_next(task);

@@ -127,8 +127,10 @@ static struct flight *command(struct input *input)
 			flight->room[i] = take(input);
 	}
 	memset(flight->room + flight->room_bytes, REDZONE_BYTE, REDZONE);
-	task->data = flight->room;
-	task->data_room_bytes = flight->room_bytes;
+	if (flight->room_bytes) {
+		task->data = flight->room;
+		task->data_room_bytes = flight->room_bytes;
+	}
 	flight->busy = true;
 	scsi_task_execute(task);
 	require(flight->busy); /* never from inside */

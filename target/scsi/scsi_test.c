@@ -55,8 +55,10 @@ static void begin(struct scsi_task *task, struct scsi_nexus *nexus, uint64_t lun
 	memset(room, 0xcc, room_bytes + REDZONE);
 	if (data)
 		memcpy(room, data, room_bytes);
-	task->data = room;
-	task->data_room_bytes = room_bytes;
+	if (task->direction != SCSI_DATA_NONE) {
+		task->data = room_bytes ? room : NULL;
+		task->data_room_bytes = room_bytes;
+	}
 	scsi_task_execute(task);
 }
 
