@@ -161,6 +161,8 @@ static void cancel(struct store_disk *store, struct store_io *io)
 	struct fake_disk *disk = of(store);
 
 	disk->cancels++;
+	if (disk->stubborn)
+		return;
 	disk->fail_op = io->op;
 	disk->fail_res = -ECANCELED;
 	list_remove(&io->node);

@@ -16,6 +16,7 @@ struct fake_disk {
 	unsigned submits, writes, flushes, cancels;
 	bool hold;     /* fake_run completes nothing */
 	bool fua_seen; /* of the last write or discard */
+	bool stubborn; /* what is cancelled completes all the same */
 	int fail_res;  /* result of the next I/O of kind fail_op, once; 0: none */
 	enum store_op fail_op;
 	bool *freed; /* set when freed */

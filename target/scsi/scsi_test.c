@@ -1677,6 +1677,26 @@ static void abort_cuts_waits_short(void **state)
 	assert_int_equal(rig.disk->cancels, 1);
 }
 
+/* File I/O under way can't be taken back; the command still ends at its next step. */
+static void abort_ends_long_command(void **state)
+{
+	static const uint8_t fill_all[16] = {0x93, 0x01};
+	struct queued q;
+
+	(void)state;
+	ranks = 0;
+	rig.disk->hold = rig.disk->stubborn = true;
+	enqueue(&q, SCSI_SIMPLE, fill_all);
+	fake_disk_complete(rig.disk);
+	scsi_task_abort(&q.task);
+	rig.disk->hold = false;
+	fake_run(rig.disk);
+	assert_int_equal(q.rank, 1);
+	assert_int_equal(q.task.status, SCSI_TASK_ABORTED);
+	assert_int_equal(rig.disk->writes, 2);
+	assert_int_equal(fake_bufs_out(), 0);
+}
+
 /* --- the rest --- */
 
 static void unit_taken_twice(void **state)
@@ -1746,6 +1766,7 @@ int main(void)
 		TEST(ordered_task_waits),
 		TEST(indivisible_command_runs_alone),
 		TEST(abort_cuts_waits_short),
+		TEST(abort_ends_long_command),
 		TEST(unit_taken_twice),
 	};
 
