@@ -65,7 +65,7 @@ int chap_pick(const char *list, enum chap_algorithm *ret_algorithm)
 {
 	size_t position = 0, bytes;
 	const char *item;
-	int res = -ENOENT;
+	unsigned picked = 0;
 
 	while (wire_text_list_next(list, &position, &item, &bytes)) {
 		char text[12];
@@ -78,12 +78,13 @@ int chap_pick(const char *list, enum chap_algorithm *ret_algorithm)
 		if (wire_text_number(text, 0, UINT_MAX, &number))
 			return -EINVAL;
 		/* The rest of the list is read on, for its form. */
-		if (res && chap_algorithm_usable((unsigned)number)) {
-			*ret_algorithm = (enum chap_algorithm)number;
-			res = 0;
-		}
+		if (!picked && chap_algorithm_usable((unsigned)number))
+			picked = (unsigned)number;
 	}
-	return res;
+	if (!picked)
+		return -ENOENT;
+	*ret_algorithm = (enum chap_algorithm)picked;
+	return 0;
 }
 
 int chap_random(uint8_t *ret_data, size_t bytes)
