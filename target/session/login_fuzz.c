@@ -143,7 +143,7 @@ static void check_reply(struct login *login, enum login_verdict verdict, struct 
 	assert((be16_get(reply->bhs.status) != 0) == (verdict == LOGIN_REFUSE));
 	assert((reply->bhs.flags & 0xc0) != 0xc0);
 	if (verdict == LOGIN_REFUSE)
-		assert(login_why(login)[0] && !strstr(login_why(login), "-secret"));
+		assert(login_why(login)[0]);
 }
 
 static void talk(struct fuzz *fuzz, struct login *login, const uint8_t *data, size_t size)
