@@ -1,0 +1,205 @@
+/*
+ * Tables, sizes and the progress bar. Knows nothing of the API.
+ */
+#include "output.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+#define PROGRESS_BAR_WIDTH 30
+
+/* --- sizes --- */
+
+static const char size_letters[] = "KMGTP";
+
+int size_parse(const char *text, uint64_t *ret_bytes)
+{
+	unsigned shift = 0;
+	uint64_t bytes = 0;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	for (; *text >= '0' && *text <= '9'; text++) {
+		if (__builtin_mul_overflow(bytes, 10, &bytes) ||
+		    __builtin_add_overflow(bytes, (uint64_t)(*text - '0'), &bytes))
+			return -ERANGE;
+	}
+	if (*text) {
+		char upper = (char)(*text >= 'a' && *text <= 'z' ? *text - 'a' + 'A' : *text);
+		const char *letter = strchr(size_letters, upper);
+
+		if (!letter)
+			return -EINVAL;
+		shift = 10 * (unsigned)(letter - size_letters + 1);
+		text++;
+		if (*text && strcmp(text, "iB") != 0 && strcmp(text, "ib") != 0)
+			return -EINVAL;
+	}
+	if (shift && bytes >> (63 - shift))
+		return -ERANGE;
+	if (bytes > INT64_MAX)
+		return -ERANGE;
+	*ret_bytes = bytes << shift;
+	return 0;
+}
+
+const char *size_format(uint64_t bytes, char buffer[OUTPUT_SIZE_BYTES])
+{
+	unsigned step = 0;
+	double value = (double)bytes;
+
+	/* 1023.95 would be written as 1024.0 of the smaller unit. */
+	while (value >= 1023.95 && size_letters[step]) {
+		value /= 1024;
+		step++;
+	}
+	if (step == 0)
+		(void)snprintf(buffer, OUTPUT_SIZE_BYTES, "%u B", (unsigned)bytes);
+	else
+		(void)snprintf(buffer, OUTPUT_SIZE_BYTES, "%.1f %ciB", value,
+			       size_letters[step - 1]);
+	return buffer;
+}
+
+/* --- text --- */
+
+/* The bytes at `text` that are one control character: 1, 2 (C1 in UTF-8) or 0. */
+static unsigned control_bytes(const unsigned char *text)
+{
+	if (text[0] < 0x20 || text[0] == 0x7f)
+		return 1;
+	if (text[0] == 0xc2 && text[1] >= 0x80 && text[1] < 0xa0)
+		return 2;
+	return 0;
+}
+
+void put_text(FILE *out, const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+
+	while (*at) {
+		unsigned skip = control_bytes(at);
+
+		(void)fputc(skip ? '?' : *at, out);
+		at += skip ? skip : 1;
+	}
+}
+
+/* Characters, not bytes: UTF-8's continuation bytes take no room. */
+static unsigned text_width(const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	unsigned width = 0;
+
+	while (*at) {
+		unsigned skip = control_bytes(at);
+
+		width += skip || (*at & 0xc0) != 0x80;
+		at += skip ? skip : 1;
+	}
+	return width;
+}
+
+/* --- tables --- */
+
+void table_init(struct table *table, unsigned column_count)
+{
+	*table = (struct table){.column_count = column_count < OUTPUT_COLUMNS_MAX
+							? column_count
+							: OUTPUT_COLUMNS_MAX};
+}
+
+void table_row(struct table *table, const char *const *cells)
+{
+	size_t count = (size_t)table->row_count * table->column_count;
+	char **grown = realloc(table->cells, (count + table->column_count) * sizeof(char *));
+
+	if (!grown) {
+		table->failed = true;
+		return;
+	}
+	table->cells = grown;
+	for (unsigned i = 0; i < table->column_count; i++) {
+		grown[count + i] = strdup(cells[i]);
+		table->failed |= !grown[count + i];
+	}
+	table->row_count++;
+}
+
+void table_print(const struct table *table, FILE *out)
+{
+	unsigned width[OUTPUT_COLUMNS_MAX] = {0};
+
+	if (table->failed) {
+		(void)fprintf(stderr, "lunctl: out of memory\n");
+		return;
+	}
+	for (unsigned row = 0; row < table->row_count; row++) {
+		for (unsigned i = 0; i < table->column_count; i++) {
+			unsigned w = text_width(table->cells[row * table->column_count + i]);
+
+			width[i] = w > width[i] ? w : width[i];
+		}
+	}
+	for (unsigned row = 0; row < table->row_count; row++) {
+		char **cells = table->cells + (size_t)row * table->column_count;
+		unsigned last = table->column_count, gap = 0;
+
+		while (last > 0 && cells[last - 1][0] == '\0')
+			last--;
+		for (unsigned i = 0; i < last; i++) {
+			(void)fprintf(out, "%*s", (int)gap, "");
+			put_text(out, cells[i]);
+			gap = width[i] - text_width(cells[i]) + 2;
+		}
+		(void)fputc('\n', out);
+	}
+}
+
+void table_done(struct table *table)
+{
+	for (size_t i = 0; i < (size_t)table->row_count * table->column_count; i++)
+		free(table->cells[i]);
+	free(table->cells);
+	*table = (struct table){0};
+}
+
+/* --- progress --- */
+
+static bool progress_shown;
+
+void progress_show(const char *what, uint64_t done, uint64_t total)
+{
+	char bar[PROGRESS_BAR_WIDTH + 1], a[OUTPUT_SIZE_BYTES], b[OUTPUT_SIZE_BYTES];
+
+	if (!isatty(STDERR_FILENO))
+		return;
+	progress_shown = true;
+	(void)fputc('\r', stderr);
+	put_text(stderr, what);
+	if (total > 0) {
+		double part = done < total ? (double)done / (double)total : 1.0;
+		unsigned full = (unsigned)(part * PROGRESS_BAR_WIDTH);
+
+		memset(bar, '.', PROGRESS_BAR_WIDTH);
+		memset(bar, '#', full);
+		bar[PROGRESS_BAR_WIDTH] = '\0';
+		(void)fprintf(stderr, " [%s] %3u%%  %s of %s\033[K", bar, (unsigned)(part * 100),
+			      size_format(done, a), size_format(total, b));
+	} else {
+		(void)fprintf(stderr, "  %s\033[K", size_format(done, a));
+	}
+	(void)fflush(stderr);
+}
+
+void progress_end(void)
+{
+	if (!progress_shown)
+		return;
+	progress_shown = false;
+	(void)fprintf(stderr, "\r\033[K");
+}
