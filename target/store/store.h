@@ -64,7 +64,7 @@ struct store_stats {
 	uint64_t copy_ups;     /* blocks merged with their parent's content */
 	uint64_t owned_blocks; /* of the top layer */
 	bool no_space;         /* a write waits for space now */
-	bool failed;           /* the medium failed: writes and flushes are refused until reopened */
+	bool failed; /* the medium failed: writes and flushes are refused until reopened */
 };
 
 struct store_disk;
@@ -103,7 +103,9 @@ static inline void store_submit(struct store_disk *disk, struct store_io *io)
 
 /* --- files; blocking, control thread --- */
 
-typedef struct { uint8_t b[16]; } store_uuid_t;
+typedef struct {
+	uint8_t b[16];
+} store_uuid_t;
 
 enum store_parent { STORE_PARENT_NONE, STORE_PARENT_IMAGE, STORE_PARENT_LAYER };
 
@@ -116,7 +118,7 @@ struct store_image_info {
 	uint64_t size_bytes;
 	uint8_t sha256[32]; /* content hash, docs/format.md */
 	int64_t mtime_ns;
-	char content[64];   /* what import found: "mbr: fat32, ext4" or "ext4 \"root\"" */
+	char content[64]; /* what import found: "mbr: fat32, ext4" or "ext4 \"root\"" */
 };
 
 /* Makes `path` an image: hashes it, makes it read-only, writes the sidecar, syncs both and their
@@ -133,24 +135,27 @@ struct store_layer_info {
 	uint64_t parent_size_bytes;
 	uint64_t size_bytes;
 	bool sealed;
-	char label[LIMIT_OBJECT_NAME_BYTES + 1]; /* node's name when made: to rebuild the catalogue */
+	char label[LIMIT_OBJECT_NAME_BYTES +
+		   1]; /* node's name when made: to rebuild the catalogue */
 };
 
 /* Makes an empty layer file (all of info but `sealed` is used) in constant time and syncs it and
  * its folder. -EEXIST if the path is taken. */
-int store_layer_create(const char *path, const struct store_layer_info *info, struct store_error *err);
+int store_layer_create(const char *path, const struct store_layer_info *info,
+		       struct store_error *err);
 int store_layer_info(const char *path, struct store_layer_info *ret_info, struct store_error *err);
 /* Marks a layer that is not open as never to change again (the disk was flushed by detach). */
 int store_layer_seal(const char *path, struct store_error *err);
 
 struct store_chain {
-	const char *image_path;                    /* NULL: the lowest layer has no parent */
-	store_uuid_t image_uuid;                   /* what the lowest layer must name as its parent */
-	const char *layer_paths[LIMIT_CHAIN_LAYERS]; /* lowest first; none: the bare image, read-only */
+	const char *image_path;  /* NULL: the lowest layer has no parent */
+	store_uuid_t image_uuid; /* what the lowest layer must name as its parent */
+	const char *
+		layer_paths[LIMIT_CHAIN_LAYERS]; /* lowest first; none: the bare image, read-only */
 	unsigned layer_count;
-	const char *run_dir;                       /* live maps; NULL or not tmpfs: write-through */
+	const char *run_dir; /* live maps; NULL or not tmpfs: write-through */
 	bool read_only;
-	bool scratch;                              /* flush does nothing */
+	bool scratch; /* flush does nothing */
 };
 
 /*
@@ -158,7 +163,8 @@ struct store_chain {
  * unchanged and whole, that nothing below the top is writable, and that nobody else has the top
  * open (lock). Blocking; any thread. On failure `err` says which file, what is wrong and the cure.
  */
-int store_open(const struct store_chain *chain, struct store_disk **ret_disk, struct store_error *err);
+int store_open(const struct store_chain *chain, struct store_disk **ret_disk,
+	       struct store_error *err);
 /* Ring thread, once, before the first submit: from now on `ring` serves the disk. 0 or -errno. */
 int store_attach(struct store_disk *disk, struct ring *ring);
 /* After the top layer is gone for good: removes its live map. */

@@ -1,0 +1,975 @@
+/*
+ * The disk over a chain of files: reads cut into runs of one owner, writes and discards into the
+ * top layer, copying up what is smaller than a block.
+ *
+ * Order of a write: its data reaches the page cache; its bits are set in the live map; it is
+ * acknowledged. So after the process dies nothing acknowledged is missing, and after a power loss
+ * a block whose bit was not flushed belongs to its parent as before (map.c, flush.c).
+ *
+ * Writes and discards lock the blocks they touch; one that overlaps an earlier one waits for it.
+ * Otherwise the merge of a part of a block with the parent's content could undo a whole-block
+ * write beside it. Reads lock nothing: between two states of a block either may be seen until the
+ * write is acknowledged.
+ *
+ * Without space on the file system a write waits, holding its lock, and tries again; after
+ * STORE_SPACE_WAIT_MS it ends with -ENOSPC, so that the initiator hears BUSY in time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "store/image.h"
+#include "store/store_internal.h"
+
+#define SPACE_RETRY_MS 500
+#define SPARE_MAX      64
+#define ZERO_BYTES     65536u
+
+static const uint8_t zeros[ZERO_BYTES];
+
+static struct file_disk *file_disk(struct store_disk *disk)
+{
+	return CONTAINER_OF(disk, struct file_disk, disk);
+}
+
+static void write_step(struct file_io *f);
+static void write_retry(struct file_io *f);
+
+/* --- commands in flight --- */
+
+static void finish_run(struct ring_task *task);
+static void op_done(struct ring_op *op, int res);
+static void run_done(struct ring_op *op, int res);
+
+struct file_io *file_io_get(struct file_disk *disk, struct store_io *io)
+{
+	struct file_io *f = LIST_FIRST(&disk->spare, struct file_io, node);
+
+	if (f) {
+		list_remove(&f->node);
+		disk->spare_count--;
+	} else {
+		f = malloc(sizeof(*f));
+		if (!f)
+			return NULL;
+	}
+	memset(f, 0, sizeof(*f));
+	list_init(&f->node);
+	f->disk = disk;
+	f->io = io;
+	f->op.done = op_done;
+	for (unsigned i = 0; i < FILE_RUNS; i++) {
+		f->runs[i].op.done = run_done;
+		f->runs[i].io = f;
+	}
+	ring_task_init(&f->finish, finish_run);
+	io->priv = f;
+	return f;
+}
+
+static void file_io_put(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+
+	assert(list_empty(&f->node));
+	free(f->bounce);
+	if (disk->spare_count == SPARE_MAX) {
+		free(f);
+		return;
+	}
+	list_append(&disk->spare, &f->node);
+	disk->spare_count++;
+}
+
+static bool overlaps(const struct file_io *a, const struct file_io *b)
+{
+	return a->first_block <= b->last_block && b->first_block <= a->last_block;
+}
+
+static bool must_wait(struct file_disk *disk, const struct file_io *f)
+{
+	list_for_each (n, &disk->active) {
+		if (overlaps(LIST_ENTRY(n, struct file_io, node), f))
+			return true;
+	}
+	/* First come, first served: also behind those that wait themselves. */
+	list_for_each (n, &disk->waiting) {
+		const struct file_io *other = LIST_ENTRY(n, struct file_io, node);
+
+		if (other == f)
+			break;
+		if (overlaps(other, f))
+			return true;
+	}
+	return false;
+}
+
+static void lock_and_start(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+
+	list_remove(&f->node);
+	list_append(&disk->active, &f->node);
+	f->locked = true;
+	write_retry(f);
+}
+
+static void unlock(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+
+	if (!f->locked)
+		return;
+	f->locked = false;
+	list_remove(&f->node);
+	list_for_each (n, &disk->waiting) {
+		struct file_io *next = LIST_ENTRY(n, struct file_io, node);
+
+		if (!must_wait(disk, next))
+			lock_and_start(next);
+	}
+}
+
+/* The end of every command, from the loop. */
+static void finish_run(struct ring_task *task)
+{
+	struct file_io *f = CONTAINER_OF(task, struct file_io, finish);
+	struct store_io *io = f->io;
+	int res = f->res;
+
+	unlock(f);
+	io->priv = NULL;
+	file_io_put(f);
+	io->done(io, res);
+}
+
+void file_io_finish_later(struct file_io *f, int res)
+{
+	f->res = res;
+	f->step = STEP_DONE;
+	ring_defer(f->disk->ring, &f->finish);
+}
+
+void file_disk_fail(struct file_disk *disk, const char *what, int error)
+{
+	if (!disk->failed)
+		log_error(
+			"%s: %s failed: %s; writes and flushes are refused from now on, because "
+			"what "
+			"is on the medium is not known; mend the file system and restart lunrootd",
+			disk->name, what, strerror(-error));
+	disk->failed = true;
+}
+
+/* --- who owns what --- */
+
+struct owner {
+	int fd;          /* -1: nobody, zeros */
+	uint64_t offset; /* in that file */
+	uint64_t end;    /* the file may end here; what is missing is zeros */
+	uint64_t bytes;  /* for how many bytes this holds */
+};
+
+/*
+ * Who owns the bytes from `at` on (at most `bytes`), looking at the lowest `layer_count` layers
+ * and the image.
+ */
+static struct owner find_owner(const struct file_disk *disk, unsigned layer_count, uint64_t at,
+			       uint64_t bytes)
+{
+	uint64_t block = at / STORE_BLOCK_BYTES, limit, end;
+
+	limit = (at + bytes - 1) / STORE_BLOCK_BYTES - block + 1;
+	for (unsigned i = layer_count; i-- > 0;) {
+		const struct file_layer *layer = &disk->layers[i];
+		bool owned = false;
+
+		/* Above a shorter parent there are only zeros. */
+		if (block >= layer->map.block_count)
+			continue;
+		limit = map_run(&layer->map, block, limit, &owned);
+		if (!owned)
+			continue;
+		end = (block + limit) * STORE_BLOCK_BYTES - at;
+		return (struct owner){layer->fd, layer->data_offset + at, UINT64_MAX,
+				      end < bytes ? end : bytes};
+	}
+	end = (block + limit) * STORE_BLOCK_BYTES - at;
+	if (end > bytes)
+		end = bytes;
+	if (disk->image_fd >= 0 && at < disk->image_bytes) {
+		if (end > disk->image_bytes - at && disk->image_bytes % STORE_BLOCK_BYTES == 0)
+			end = disk->image_bytes - at;
+		return (struct owner){disk->image_fd, at, disk->image_bytes, end};
+	}
+	return (struct owner){-1, 0, 0, end};
+}
+
+/* --- reads --- */
+
+static void run_start(struct file_run *run)
+{
+	ring_read(run->io->disk->ring, &run->op, run->fd, run->data, run->bytes, run->offset);
+}
+
+/* Starts as many runs as there is room for; zeros are filled in at once. */
+static void read_go_on(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+	struct store_io *io = f->io;
+
+	while (f->position < io->length_bytes && f->runs_busy < FILE_RUNS && f->res == 0) {
+		uint8_t *data = (uint8_t *)io->data + f->position;
+		struct owner owner =
+			find_owner(disk, disk->layer_count, io->offset_bytes + f->position,
+				   io->length_bytes - f->position);
+		struct file_run *run = f->runs;
+
+		f->position += owner.bytes;
+		if (owner.fd < 0) {
+			memset(data, 0, owner.bytes);
+			continue;
+		}
+		while (run->busy)
+			run++;
+		run->busy = true;
+		run->fd = owner.fd;
+		run->data = data;
+		run->offset = owner.offset;
+		run->bytes = owner.bytes;
+		run->end = owner.end;
+		f->runs_busy++;
+		run_start(run);
+	}
+	if (f->runs_busy == 0)
+		file_io_finish_later(f, f->res);
+}
+
+static void read_failed(struct file_io *f, int error)
+{
+	log_error("%s: reading %llu bytes at %llu failed: %s", f->disk->name,
+		  (unsigned long long)f->io->length_bytes, (unsigned long long)f->io->offset_bytes,
+		  strerror(-error));
+	f->res = error;
+}
+
+static void run_done(struct ring_op *op, int res)
+{
+	struct file_run *run = CONTAINER_OF(op, struct file_run, op);
+	struct file_io *f = run->io;
+
+	if (res == -EINTR || res == -EAGAIN) {
+		run_start(run);
+		return;
+	}
+	if (res > 0 && (uint64_t)res < run->bytes) {
+		run->data += res;
+		run->offset += (uint64_t)res;
+		run->bytes -= (uint64_t)res;
+		run_start(run);
+		return;
+	}
+	if (res == 0 && run->offset >= run->end)
+		memset(run->data, 0, run->bytes);
+	else if (res <= 0)
+		read_failed(f, res < 0 ? res : -EIO);
+	run->busy = false;
+	f->runs_busy--;
+	read_go_on(f);
+}
+
+/* --- writes and discards --- */
+
+static uint64_t io_end(const struct file_io *f)
+{
+	return f->io->offset_bytes + f->io->length_bytes;
+}
+
+/* The part of the command that lies in the block. */
+static void part_of_block(const struct file_io *f, uint64_t block, uint64_t *ret_begin,
+			  uint64_t *ret_end)
+{
+	uint64_t begin = block * STORE_BLOCK_BYTES, end = begin + STORE_BLOCK_BYTES;
+
+	*ret_begin = begin > f->io->offset_bytes ? begin : f->io->offset_bytes;
+	*ret_end = end < io_end(f) ? end : io_end(f);
+}
+
+static bool is_partial(const struct file_io *f, uint64_t block)
+{
+	uint64_t begin, end;
+
+	part_of_block(f, block, &begin, &end);
+	return end - begin < STORE_BLOCK_BYTES;
+}
+
+/* Waits for space; the lock is kept, so what overlaps waits too. */
+static void space_wait(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+	uint64_t now_ms = ring_now_ms(disk->ring);
+
+	if (f->space_since_ms == 0)
+		f->space_since_ms = now_ms;
+	if (now_ms - f->space_since_ms >= STORE_SPACE_WAIT_MS) {
+		file_io_finish_later(f, -ENOSPC);
+		return;
+	}
+	if (!disk->stats.no_space)
+		log_error("%s: the file system is full: the node's writes wait; free space, and "
+			  "they go "
+			  "on by themselves",
+			  disk->name);
+	disk->stats.no_space = true;
+	f->holds_space = true;
+	if (!disk->space_timer.armed &&
+	    ring_timer_arm(disk->ring, &disk->space_timer, SPACE_RETRY_MS) < 0) {
+		f->holds_space = false;
+		file_io_finish_later(f, -ENOSPC);
+	}
+}
+
+static void space_retry(struct ring_timer *timer)
+{
+	struct file_disk *disk = CONTAINER_OF(timer, struct file_disk, space_timer);
+
+	list_for_each (n, &disk->active) {
+		struct file_io *f = LIST_ENTRY(n, struct file_io, node);
+
+		if (f->holds_space) {
+			f->holds_space = false;
+			write_retry(f);
+		}
+	}
+}
+
+static void space_is_back(struct file_disk *disk)
+{
+	if (disk->stats.no_space)
+		log_info("%s: there is space again; writes go on", disk->name);
+	disk->stats.no_space = false;
+}
+
+static void write_failed(struct file_io *f, int error)
+{
+	if (error == -ENOSPC || error == -EDQUOT) {
+		space_wait(f);
+		return;
+	}
+	log_error("%s: writing %llu bytes at %llu failed: %s", f->disk->name,
+		  (unsigned long long)f->io->length_bytes, (unsigned long long)f->io->offset_bytes,
+		  strerror(-error));
+	file_io_finish_later(f, error == -ENOMEM ? -ENOMEM : -EIO);
+}
+
+static void op_write(struct file_io *f, const void *data, uint64_t bytes, uint64_t disk_offset)
+{
+	f->op_data = data;
+	f->op_bytes = bytes;
+	f->op_offset = file_top(f->disk)->data_offset + disk_offset;
+	ring_write(f->disk->ring, &f->op, file_top(f->disk)->fd, f->op_data, f->op_bytes,
+		   f->op_offset);
+}
+
+/* The next of a long row of zeros, where no hole can be punched. */
+static void op_zeros(struct file_io *f, uint64_t disk_offset, uint64_t end)
+{
+	uint64_t bytes = end - disk_offset < ZERO_BYTES ? end - disk_offset : ZERO_BYTES;
+
+	f->zeroing = true;
+	op_write(f, zeros, bytes, disk_offset);
+}
+
+/* Puts the command's part over the block's old content and writes the block whole. */
+static void merged_write(struct file_io *f, uint64_t block)
+{
+	uint64_t begin, end;
+	uint8_t *at;
+
+	part_of_block(f, block, &begin, &end);
+	at = f->bounce + begin % STORE_BLOCK_BYTES;
+	if (f->io->op == STORE_WRITE)
+		memcpy(at, (const uint8_t *)f->io->data + (begin - f->io->offset_bytes),
+		       end - begin);
+	else
+		memset(at, 0, end - begin);
+	f->disk->stats.copy_ups++;
+	f->merging = false;
+	op_write(f, f->bounce, STORE_BLOCK_BYTES, block * STORE_BLOCK_BYTES);
+}
+
+/* A block of which only a part is written: alone if the layer owns it, else merged. */
+static void partial_start(struct file_io *f, uint64_t block)
+{
+	struct file_disk *disk = f->disk;
+	struct owner owner;
+	uint64_t begin, end;
+
+	part_of_block(f, block, &begin, &end);
+	if (map_owns(&file_top(disk)->map, block)) {
+		op_write(f,
+			 f->io->op == STORE_WRITE
+				 ? (const uint8_t *)f->io->data + (begin - f->io->offset_bytes)
+				 : zeros,
+			 end - begin, begin);
+		return;
+	}
+	if (!f->bounce)
+		f->bounce = malloc(STORE_BLOCK_BYTES);
+	if (!f->bounce) {
+		file_io_finish_later(f, -ENOMEM);
+		return;
+	}
+	owner = find_owner(disk, disk->layer_count - 1, block * STORE_BLOCK_BYTES,
+			   STORE_BLOCK_BYTES);
+	memset(f->bounce, 0, STORE_BLOCK_BYTES);
+	if (owner.fd < 0) {
+		merged_write(f, block);
+		return;
+	}
+	f->merging = true;
+	f->op_bytes = owner.bytes;
+	f->op_offset = owner.offset;
+	ring_read(disk->ring, &f->op, owner.fd, f->bounce, owner.bytes, owner.offset);
+}
+
+/* Blocks that are written whole. */
+static void middle_range(const struct file_io *f, uint64_t *ret_begin, uint64_t *ret_end)
+{
+	uint64_t first = f->first_block + (is_partial(f, f->first_block) ? 1 : 0);
+	uint64_t last = f->last_block + 1;
+
+	if (last > first && f->last_block != f->first_block && is_partial(f, f->last_block))
+		last--;
+	*ret_begin = first * STORE_BLOCK_BYTES;
+	*ret_end = last > first ? last * STORE_BLOCK_BYTES : *ret_begin;
+}
+
+static void middle_start(struct file_io *f, uint64_t begin, uint64_t end)
+{
+	struct file_disk *disk = f->disk;
+	struct file_layer *top = file_top(disk);
+
+	if (f->io->op == STORE_WRITE) {
+		op_write(f, (const uint8_t *)f->io->data + (begin - f->io->offset_bytes),
+			 end - begin, begin);
+	} else if (disk->punch_unsupported) {
+		op_zeros(f, begin, end);
+	} else {
+		f->op_bytes = 0;
+		ring_fallocate(disk->ring, &f->op, top->fd,
+			       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, top->data_offset + begin,
+			       end - begin);
+	}
+}
+
+static void write_complete(struct file_io *f)
+{
+	struct file_disk *disk = f->disk;
+
+	map_set(&file_top(disk)->map, f->first_block, f->last_block - f->first_block + 1);
+	disk->flush.data_dirty = true;
+	if (f->space_since_ms)
+		space_is_back(disk);
+	if (f->io->op == STORE_WRITE)
+		disk->stats.written_bytes += f->io->length_bytes;
+	else
+		disk->stats.discarded_bytes += f->io->length_bytes;
+	if ((f->io->fua && !disk->scratch) || disk->write_through) {
+		f->step = STEP_DURABLE;
+		unlock(f);
+		flush_request(disk, f);
+		return;
+	}
+	file_io_finish_later(f, 0);
+}
+
+/* Starts what the present step needs, skipping steps that have nothing to do. */
+static void write_step(struct file_io *f)
+{
+	uint64_t begin, end;
+
+	switch (f->step) {
+	case STEP_HEAD:
+		if (is_partial(f, f->first_block)) {
+			partial_start(f, f->first_block);
+			return;
+		}
+		f->step = STEP_MIDDLE;
+		/* fall through */
+	case STEP_MIDDLE:
+		middle_range(f, &begin, &end);
+		if (end > begin) {
+			middle_start(f, begin, end);
+			return;
+		}
+		f->step = STEP_TAIL;
+		/* fall through */
+	case STEP_TAIL:
+		if (f->last_block != f->first_block && is_partial(f, f->last_block)) {
+			partial_start(f, f->last_block);
+			return;
+		}
+		write_complete(f);
+		return;
+	case STEP_DURABLE:
+	case STEP_DONE: return;
+	}
+}
+
+/* From the beginning, at first and after space came back: writing twice does no harm. */
+static void write_retry(struct file_io *f)
+{
+	int r;
+
+	if (f->disk->failed) {
+		file_io_finish_later(f, -EIO);
+		return;
+	}
+	r = map_reserve(&file_top(f->disk)->map, f->first_block,
+			f->last_block - f->first_block + 1);
+	if (r < 0) {
+		write_failed(f, r);
+		return;
+	}
+	f->step = STEP_HEAD;
+	f->merging = f->zeroing = false;
+	write_step(f);
+}
+
+static uint64_t step_block(const struct file_io *f)
+{
+	return f->step == STEP_HEAD ? f->first_block : f->last_block;
+}
+
+/* The step's last operation is done: on to the next step. */
+static void step_done(struct file_io *f)
+{
+	uint64_t begin, end;
+
+	if (f->zeroing) {
+		uint64_t at = f->op_offset + f->op_bytes - file_top(f->disk)->data_offset;
+
+		middle_range(f, &begin, &end);
+		if (at < end) {
+			op_zeros(f, at, end);
+			return;
+		}
+		f->zeroing = false;
+	}
+	if (f->step == STEP_TAIL) {
+		write_complete(f);
+		return;
+	}
+	f->step = f->step == STEP_HEAD ? STEP_MIDDLE : STEP_TAIL;
+	write_step(f);
+}
+
+static void merge_read_done(struct file_io *f, int res)
+{
+	if (res < 0) {
+		read_failed(f, res);
+		file_io_finish_later(f, -EIO);
+		return;
+	}
+	/* A short read is the end of the image; the rest of the block is zeros already. */
+	merged_write(f, step_block(f));
+}
+
+static void op_done(struct ring_op *op, int res)
+{
+	struct file_io *f = CONTAINER_OF(op, struct file_io, op);
+	struct file_disk *disk = f->disk;
+
+	if (res == -EINTR || res == -EAGAIN) {
+		write_retry(f);
+	} else if (f->merging) {
+		merge_read_done(f, res);
+	} else if (res == -EOPNOTSUPP && f->io->op == STORE_DISCARD && !disk->punch_unsupported) {
+		log_warn("%s: the file system can't punch holes: discards write zeros and free "
+			 "nothing",
+			 disk->name);
+		disk->punch_unsupported = true;
+		write_retry(f);
+	} else if (res < 0) {
+		write_failed(f, res);
+	} else if ((uint64_t)res < f->op_bytes) {
+		if (res == 0) {
+			write_failed(f, -ENOSPC);
+			return;
+		}
+		f->op_data += res;
+		f->op_offset += (uint64_t)res;
+		f->op_bytes -= (uint64_t)res;
+		ring_write(disk->ring, &f->op, file_top(disk)->fd, f->op_data, f->op_bytes,
+			   f->op_offset);
+	} else {
+		step_done(f);
+	}
+}
+
+/* --- the seam --- */
+
+static void submit_write(struct file_disk *disk, struct file_io *f)
+{
+	const struct store_io *io = f->io;
+
+	if (disk->disk.read_only || disk->failed) {
+		file_io_finish_later(f, disk->disk.read_only ? -EROFS : -EIO);
+		return;
+	}
+	if (io->op == STORE_WRITE)
+		disk->stats.writes++;
+	else
+		disk->stats.discards++;
+	f->first_block = io->offset_bytes / STORE_BLOCK_BYTES;
+	f->last_block = (io->offset_bytes + io->length_bytes - 1) / STORE_BLOCK_BYTES;
+	list_append(&disk->waiting, &f->node);
+	if (!must_wait(disk, f))
+		lock_and_start(f);
+}
+
+/* Commands for which there was no memory. */
+static void starve_run(struct ring_task *task)
+{
+	struct file_disk *disk = CONTAINER_OF(task, struct file_disk, starve);
+
+	while (!list_empty(&disk->starved)) {
+		struct store_io *io = LIST_ENTRY(disk->starved.next, struct store_io, node);
+
+		list_remove(&io->node);
+		io->done(io, -ENOMEM);
+	}
+}
+
+static void file_submit(struct store_disk *sd, struct store_io *io)
+{
+	struct file_disk *disk = file_disk(sd);
+	struct file_io *f;
+
+	ASSERT_RING_THREAD(disk->ring);
+	assert(io->op == STORE_FLUSH ||
+	       (io->length_bytes > 0 && io->offset_bytes % STORE_SECTOR_BYTES == 0 &&
+		io->length_bytes % STORE_SECTOR_BYTES == 0 && io->offset_bytes <= sd->size_bytes &&
+		io->length_bytes <= sd->size_bytes - io->offset_bytes));
+	f = file_io_get(disk, io);
+	if (!f) {
+		list_append(&disk->starved, &io->node);
+		ring_defer(disk->ring, &disk->starve);
+		return;
+	}
+	switch (io->op) {
+	case STORE_READ:
+		disk->stats.reads++;
+		disk->stats.read_bytes += io->length_bytes;
+		read_go_on(f);
+		return;
+	case STORE_WRITE:
+	case STORE_DISCARD: submit_write(disk, f); return;
+	case STORE_FLUSH:
+		disk->stats.flushes++;
+		if (disk->failed)
+			file_io_finish_later(f, -EIO);
+		else if (disk->disk.read_only || disk->scratch)
+			file_io_finish_later(f, 0);
+		else
+			flush_request(disk, f);
+		return;
+	}
+}
+
+static void file_cancel(struct store_disk *sd, struct store_io *io)
+{
+	struct file_disk *disk = file_disk(sd);
+	struct file_io *f = io->priv;
+
+	ASSERT_RING_THREAD(disk->ring);
+	if (!f || f->step == STEP_DONE)
+		return;
+	if (f->holds_space) {
+		f->holds_space = false;
+		file_io_finish_later(f, -ECANCELED);
+		return;
+	}
+	list_for_each (n, &disk->waiting) {
+		if (n == &f->node) {
+			list_remove(&f->node);
+			file_io_finish_later(f, -ECANCELED);
+			return;
+		}
+	}
+}
+
+static int file_extent(struct store_disk *sd, uint64_t offset_bytes, uint64_t length_bytes,
+		       bool *ret_mapped, uint64_t *ret_bytes)
+{
+	struct file_disk *disk = file_disk(sd);
+	struct owner owner = find_owner(disk, disk->layer_count, offset_bytes, length_bytes);
+	uint64_t end = owner.offset + owner.bytes;
+	off_t data, next;
+
+	*ret_mapped = false;
+	*ret_bytes = owner.bytes;
+	if (owner.fd < 0)
+		return 0;
+	data = lseek(owner.fd, (off_t)owner.offset, SEEK_DATA);
+	if (data < 0 && errno != ENXIO)
+		return -errno;
+	if (data < 0 || (uint64_t)data >= end)
+		return 0;
+	if ((uint64_t)data > owner.offset) {
+		*ret_bytes = (uint64_t)data - owner.offset;
+		return 0;
+	}
+	*ret_mapped = true;
+	next = lseek(owner.fd, (off_t)owner.offset, SEEK_HOLE);
+	if (next > data && (uint64_t)next < end)
+		*ret_bytes = (uint64_t)next - owner.offset;
+	return 0;
+}
+
+static void file_stats(struct store_disk *sd, struct store_stats *ret_stats)
+{
+	struct file_disk *disk = file_disk(sd);
+
+	*ret_stats = disk->stats;
+	ret_stats->failed = disk->failed;
+	if (disk->layer_count)
+		ret_stats->owned_blocks = file_top(disk)->map.owned_count;
+}
+
+static void detach_flushed(struct store_io *io, int res)
+{
+	struct file_disk *disk = CONTAINER_OF(io, struct file_disk, detach_io);
+
+	/* Only now the durable map says all that the live one says. */
+	if (res == 0 && disk->live_path[0] && !disk->scratch)
+		(void)unlink(disk->live_path);
+	ring_timer_cancel(disk->ring, &disk->space_timer);
+	disk->ring = NULL;
+	disk->closed(disk->closed_arg, res);
+}
+
+static void file_detach(struct store_disk *sd, void (*closed)(void *arg, int res), void *arg)
+{
+	struct file_disk *disk = file_disk(sd);
+
+	assert(list_empty(&disk->active) && list_empty(&disk->waiting));
+	disk->closed = closed;
+	disk->closed_arg = arg;
+	disk->detach_io = (struct store_io){.op = STORE_FLUSH, .done = detach_flushed};
+	file_submit(sd, &disk->detach_io);
+}
+
+static void file_free(struct store_disk *sd)
+{
+	struct file_disk *disk;
+
+	if (!sd)
+		return;
+	disk = file_disk(sd);
+	while (!list_empty(&disk->spare)) {
+		struct file_io *f = LIST_ENTRY(disk->spare.next, struct file_io, node);
+
+		list_remove(&f->node);
+		free(f);
+	}
+	for (unsigned i = 0; i < disk->layer_count; i++) {
+		map_close(&disk->layers[i].map);
+		if (disk->layers[i].fd >= 0)
+			close(disk->layers[i].fd);
+	}
+	if (disk->image_fd >= 0)
+		close(disk->image_fd);
+	free(disk->flush.writes);
+	free(disk);
+}
+
+static const struct store_disk_ops file_ops = {
+	.submit = file_submit,
+	.cancel = file_cancel,
+	.extent = file_extent,
+	.stats = file_stats,
+	.detach = file_detach,
+	.free = file_free,
+};
+
+/* --- opening --- */
+
+/* What a layer says of its parent, against what stands beneath it. */
+struct parent {
+	enum store_parent kind;
+	store_uuid_t uuid;
+	uint64_t size_bytes;
+	const char *path;
+};
+
+static int parent_check(const struct layer_header *header, const char *path,
+			const struct parent *parent, struct store_error *err)
+{
+	enum store_parent kind = (enum store_parent)le32_get(header->parent_kind);
+
+	if (kind != parent->kind)
+		return store_fail(err, -ESTALE, "%s was made over %s, not over %s", path,
+				  kind == STORE_PARENT_IMAGE   ? "an image"
+				  : kind == STORE_PARENT_LAYER ? "another layer"
+							       : "nothing",
+				  parent->path ? parent->path : "nothing");
+	if (kind == STORE_PARENT_NONE)
+		return 0;
+	if (memcmp(header->parent_uuid, parent->uuid.b, 16) != 0)
+		return store_fail(err, -ESTALE,
+				  "%s was made over another file than %s; put the right "
+				  "one back in its place",
+				  path, parent->path);
+	if (le64_get(header->parent_size_bytes) != parent->size_bytes)
+		return store_fail(err, -ESTALE,
+				  "%s was made over a file of %llu bytes, but %s has %llu; "
+				  "restore it from a backup",
+				  path, (unsigned long long)le64_get(header->parent_size_bytes),
+				  parent->path, (unsigned long long)parent->size_bytes);
+	return 0;
+}
+
+static int image_open(struct file_disk *disk, const struct store_chain *chain,
+		      struct parent *ret_parent, struct store_error *err)
+{
+	int r;
+
+	disk->image_fd = open(chain->image_path, O_RDONLY | O_CLOEXEC);
+	if (disk->image_fd < 0)
+		return store_fail(err, -errno,
+				  "the image %s is missing or can't be read: %s; restore it "
+				  "from a backup, its clones need it",
+				  chain->image_path, strerror(errno));
+	r = image_verify(disk->image_fd, chain->image_path, &chain->image_uuid, &disk->image_bytes,
+			 err);
+	if (r < 0)
+		return r;
+	disk->disk.size_bytes = disk->image_bytes;
+	*ret_parent = (struct parent){STORE_PARENT_IMAGE, chain->image_uuid, disk->image_bytes,
+				      chain->image_path};
+	return 0;
+}
+
+static int layer_file_open(const char *path, bool writable, struct store_error *err)
+{
+	int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+
+	if (fd < 0)
+		return store_fail(err, -errno,
+				  "the layer %s is missing or can't be opened: %s; restore it "
+				  "from a backup",
+				  path, strerror(errno));
+	if (flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
+		int r = store_fail(err, -EBUSY,
+				   "the layer %s is in use by another process; end it first", path);
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+static int layer_open(struct file_disk *disk, const struct store_chain *chain, unsigned index,
+		      struct parent *parent, struct store_error *err)
+{
+	const char *path = chain->layer_paths[index];
+	struct file_layer *layer = &disk->layers[index];
+	bool top = index == chain->layer_count - 1, writable = top && !chain->read_only;
+	struct layer_header header;
+	const char *run_dir = writable && !disk->write_through ? chain->run_dir : NULL;
+	int r;
+
+	layer->fd = layer_file_open(path, writable, err);
+	if (layer->fd < 0)
+		return layer->fd;
+	disk->layer_count = index + 1;
+	layer->map.live_fd = -1;
+	r = layer_header_read(layer->fd, path, &header, err);
+	if (r == 0)
+		r = parent_check(&header, path, parent, err);
+	if (r < 0)
+		return r;
+	if (!top && !(le32_get(header.flags) & LAYER_FLAG_SEALED))
+		return store_fail(err, -ESTALE,
+				  "the layer %s is not sealed, but others stand on it", path);
+	if (writable && le32_get(header.flags) & LAYER_FLAG_SEALED)
+		return store_fail(err, -EROFS, "the layer %s is sealed and can't be written to",
+				  path);
+	layer->size_bytes = le64_get(header.size_bytes);
+	layer->data_offset = le64_get(header.data_offset);
+	disk->disk.size_bytes = layer->size_bytes;
+	memcpy(parent->uuid.b, header.uuid, 16);
+	parent->kind = STORE_PARENT_LAYER;
+	parent->size_bytes = layer->size_bytes;
+	parent->path = path;
+	/* A read-only disk may still have a live map that a dead process left; only a writer takes
+	 * it over, but the bits must be seen: the daemon opens a node's layer the same way always.
+	 */
+	r = map_open(&layer->map, layer->fd, path, &header, run_dir, err);
+	if (r == 0 && run_dir)
+		map_live_path(run_dir, header.uuid, disk->live_path, sizeof(disk->live_path));
+	return r;
+}
+
+int store_open(const struct store_chain *chain, struct store_disk **ret_disk,
+	       struct store_error *err)
+{
+	struct parent parent = {STORE_PARENT_NONE, {{0}}, 0, NULL};
+	struct file_disk *disk;
+	int r = 0;
+
+	if (chain->layer_count > LIMIT_CHAIN_LAYERS ||
+	    (!chain->image_path && chain->layer_count == 0))
+		return store_fail(err, -EINVAL, "a chain of %u layers can't be",
+				  chain->layer_count);
+	disk = calloc(1, sizeof(*disk));
+	if (!disk)
+		return store_fail(err, -ENOMEM, "out of memory");
+	disk->disk.ops = &file_ops;
+	disk->image_fd = -1;
+	disk->scratch = chain->scratch;
+	disk->disk.read_only = chain->read_only || chain->layer_count == 0;
+	disk->write_through = !disk->disk.read_only && !disk->scratch &&
+			      (!chain->run_dir || !store_dir_is_tmpfs(chain->run_dir));
+	disk->disk.volatile_cache = !disk->disk.read_only && !disk->write_through;
+	list_init(&disk->active);
+	list_init(&disk->waiting);
+	list_init(&disk->starved);
+	ring_task_init(&disk->starve, starve_run);
+	list_init(&disk->spare);
+	ring_timer_init(&disk->space_timer, space_retry);
+	flush_init(disk);
+	if (chain->image_path)
+		r = image_open(disk, chain, &parent, err);
+	for (unsigned i = 0; r == 0 && i < chain->layer_count; i++)
+		r = layer_open(disk, chain, i, &parent, err);
+	if (r < 0) {
+		file_free(&disk->disk);
+		return r;
+	}
+	(void)snprintf(disk->name, sizeof(disk->name), "%s", parent.path);
+	*ret_disk = &disk->disk;
+	return 0;
+}
+
+int store_attach(struct store_disk *sd, struct ring *ring)
+{
+	struct file_disk *disk;
+
+	ASSERT_RING_THREAD(ring);
+	if (sd->ops != &file_ops)
+		return 0; /* the memory disk needs no ring */
+	disk = file_disk(sd);
+	assert(!disk->ring);
+	disk->ring = ring;
+	return 0;
+}
