@@ -80,12 +80,6 @@ static void hash_remove(struct task *task)
 	*slot = task->hash_next;
 }
 
-void session_tasks_init(struct session *session)
-{
-	list_init(&session->tasks);
-	list_init(&session->waiting);
-}
-
 /* Data-Out that is under way for a task that has ended is no mistake. */
 static void remember_gone(struct session *session, uint32_t itt)
 {
@@ -407,6 +401,13 @@ static void pump_ready(struct ring_buf_waiter *waiter)
 	session_pump(CONTAINER_OF(waiter, struct session, buf_waiter));
 }
 
+void session_tasks_init(struct session *session)
+{
+	list_init(&session->tasks);
+	list_init(&session->waiting);
+	ring_buf_waiter_init(&session->buf_waiter, pump_ready);
+}
+
 static void enqueue(struct task *task)
 {
 	task->state = TASK_WAIT;
@@ -423,8 +424,6 @@ void session_pump(struct session *session)
 		if (share_used(session, write, task->want_bytes))
 			return; /* a task that ends calls again */
 		if (!buf_get(task, task->want_bytes, write)) {
-			if (!session->buf_waiter.ready)
-				ring_buf_waiter_init(&session->buf_waiter, pump_ready);
 			ring_buf_wait(task->reactor->ring, &session->buf_waiter);
 			return;
 		}
