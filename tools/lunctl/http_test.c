@@ -1,0 +1,154 @@
+/*
+ * Answers as a daemon, or whatever else listens there, may give them: cut off, lying about their
+ * length, endless.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "http.h"
+
+struct answer_case {
+	const char *name;
+	const char *bytes;
+	int ended;
+	int want; /* 1, 0 or -EPROTO */
+	int status;
+	const char *body;
+};
+
+#define HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+static const struct answer_case cases[] = {
+	{"whole", HEAD "Content-Length: 2\r\n\r\n{}", 0, 1, 200, "{}"},
+	{"whole_and_ended", HEAD "Content-Length: 2\r\n\r\n{}", 1, 1, 200, "{}"},
+	{"status_of_an_error", "HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}", 0, 1, 409,
+	 "{}"},
+	{"status_without_reason", "HTTP/1.1 201\r\nContent-Length: 0\r\n\r\n", 0, 1, 201, ""},
+	{"length_in_other_letters", "HTTP/1.0 200 OK\r\ncontent-length:\t2 \r\n\r\n{}", 0, 1, 200,
+	 "{}"},
+	{"bytes_beyond_the_length", HEAD "Content-Length: 2\r\n\r\n{}junk", 0, 1, 200, "{}"},
+	{"without_length_still_open", HEAD "\r\n{}", 0, 0, 0, NULL},
+	{"without_length_ended", HEAD "\r\n{}", 1, 1, 200, "{}"},
+	{"nothing_yet", "", 0, 0, 0, NULL},
+	{"nothing_ever", "", 1, -EPROTO, 0, NULL},
+	{"head_incomplete", "HTTP/1.1 200 OK\r\nContent-", 0, 0, 0, NULL},
+	{"head_cut_off", "HTTP/1.1 200 OK\r\nContent-", 1, -EPROTO, 0, NULL},
+	{"body_incomplete", HEAD "Content-Length: 10\r\n\r\n{}", 0, 0, 0, NULL},
+	{"body_cut_off", HEAD "Content-Length: 10\r\n\r\n{}", 1, -EPROTO, 0, NULL},
+	{"length_negative", HEAD "Content-Length: -1\r\n\r\n{}", 0, -EPROTO, 0, NULL},
+	{"length_empty", HEAD "Content-Length: \r\n\r\n{}", 0, -EPROTO, 0, NULL},
+	{"length_hex", HEAD "Content-Length: 0x2\r\n\r\n{}", 0, -EPROTO, 0, NULL},
+	{"length_with_junk", HEAD "Content-Length: 2, 2\r\n\r\n{}", 0, -EPROTO, 0, NULL},
+	{"length_huge", HEAD "Content-Length: 99999999999\r\n\r\n{}", 0, -EPROTO, 0, NULL},
+	{"length_overflows", HEAD "Content-Length: 18446744073709551618\r\n\r\n{}", 0, -EPROTO, 0,
+	 NULL},
+	{"two_lengths_agree", HEAD "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 0, 1, 200,
+	 "{}"},
+	{"two_lengths_differ", HEAD "Content-Length: 2\r\nContent-Length: 1\r\n\r\n{}", 0, -EPROTO,
+	 0, NULL},
+	{"chunked", HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", 0, -EPROTO, 0, NULL},
+	{"field_without_name", HEAD ": 2\r\n\r\n", 0, -EPROTO, 0, NULL},
+	{"field_without_colon", HEAD "nonsense\r\n\r\n", 0, -EPROTO, 0, NULL},
+	{"not_http", "SSH-2.0-OpenSSH_9.2\r\n\r\n", 0, -EPROTO, 0, NULL},
+	{"status_not_a_number", "HTTP/1.1 2x0 OK\r\n\r\n", 0, -EPROTO, 0, NULL},
+	{"status_of_four_digits", "HTTP/1.1 2000 OK\r\n\r\n", 0, -EPROTO, 0, NULL},
+	{"status_line_short", "HTTP/1.1\r\n\r\n", 0, -EPROTO, 0, NULL},
+};
+
+static void answers(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct answer_case *c = &cases[i];
+		size_t count = strlen(c->bytes);
+		/* Exactly as large as it is, so that a sanitizer sees a read beyond it. */
+		char *bytes = malloc(count ? count : 1);
+		struct http_answer answer = {.status = -1};
+		char why[HTTP_WHY_BYTES] = "";
+		int got;
+
+		assert_non_null(bytes);
+		memcpy(bytes, c->bytes, count);
+		got = http_parse(bytes, count, c->ended, &answer, why);
+		if (got != c->want)
+			fail_msg("%s: %d instead of %d (%s)", c->name, got, c->want, why);
+		if (got == 1) {
+			assert_int_equal(answer.status, c->status);
+			assert_int_equal(answer.body_bytes, strlen(c->body));
+			assert_memory_equal(bytes + answer.body_start, c->body, strlen(c->body));
+		} else {
+			assert_int_equal(answer.status, -1); /* untouched */
+		}
+		assert_true((got < 0) == (why[0] != '\0'));
+		free(bytes);
+	}
+}
+
+/* However an answer is cut, it is incomplete until its last byte has come. */
+static void answer_in_pieces(void **state)
+{
+	const char *whole = HEAD "Content-Length: 14\r\n\r\n{\"images\": []}";
+	size_t count = strlen(whole);
+	char why[HTTP_WHY_BYTES] = "";
+	struct http_answer answer;
+
+	(void)state;
+	for (size_t n = 0; n < count; n++)
+		assert_int_equal(http_parse(whole, n, 0, &answer, why), 0);
+	assert_int_equal(http_parse(whole, count, 0, &answer, why), 1);
+}
+
+static void head_without_end(void **state)
+{
+	static char bytes[HTTP_HEAD_BYTES_MAX + 100];
+	char why[HTTP_WHY_BYTES] = "";
+	struct http_answer answer;
+
+	(void)state;
+	memset(bytes, 'a', sizeof(bytes));
+	memcpy(bytes, "HTTP/1.1 200 OK\r\nX: ", 20);
+	assert_int_equal(http_parse(bytes, HTTP_HEAD_BYTES_MAX - 1, 0, &answer, why), 0);
+	assert_int_equal(http_parse(bytes, HTTP_HEAD_BYTES_MAX, 0, &answer, why), -EPROTO);
+	/* Its end comes too late. */
+	memcpy(bytes + sizeof(bytes) - 4, "\r\n\r\n", 4);
+	assert_int_equal(http_parse(bytes, sizeof(bytes), 0, &answer, why), -EPROTO);
+}
+
+static void nobody_listens(void **state)
+{
+	char why[HTTP_WHY_BYTES] = "", long_path[300], *body = NULL;
+	int status = 0, error = 0;
+	size_t body_bytes = 0;
+
+	(void)state;
+	assert_int_equal(http_call("/nonexistent/socket", "GET", "/", NULL, &status, &body,
+				   &body_bytes, &error, why),
+			 HTTP_UNREACHABLE);
+	assert_int_equal(error, ENOENT);
+	memset(long_path, 'a', sizeof(long_path) - 1);
+	long_path[sizeof(long_path) - 1] = '\0';
+	assert_int_equal(
+		http_call(long_path, "GET", "/", NULL, &status, &body, &body_bytes, &error, why),
+		HTTP_UNREACHABLE);
+	assert_int_equal(error, ENAMETOOLONG);
+	assert_null(body);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers),
+		cmocka_unit_test(answer_in_pieces),
+		cmocka_unit_test(head_without_end),
+		cmocka_unit_test(nobody_listens),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
