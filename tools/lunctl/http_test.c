@@ -7,8 +7,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -141,13 +146,100 @@ static void nobody_listens(void **state)
 	assert_null(body);
 }
 
+/* --- over a socket --- */
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(address.sun_path, path, strlen(path));
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
+
+/* A process that takes one request and answers in pieces of `piece` bytes. */
+static pid_t serve(int fd, const char *answer, size_t piece)
+{
+	pid_t pid = fork();
+	char request[4096];
+	ssize_t n;
+
+	assert_true(pid >= 0);
+	if (pid > 0)
+		return pid;
+	fd = accept(fd, NULL, NULL);
+	n = recv(fd, request, sizeof(request) - 1, 0);
+	if (n <= 0)
+		_exit(1);
+	request[n] = '\0';
+	for (size_t at = 0, all = strlen(answer); at < all; at += piece) {
+		size_t count = all - at < piece ? all - at : piece;
+
+		if (send(fd, answer + at, count, MSG_NOSIGNAL) != (ssize_t)count)
+			_exit(2);
+	}
+	_exit(strstr(request, "Connection: close\r\n") ? 0 : 3);
+}
+
+static void over_a_socket(void **state)
+{
+	static const struct {
+		const char *answer;
+		size_t piece;
+		enum http_outcome want;
+		int status;
+		const char *body;
+	} calls[] = {
+		{HEAD "Content-Length: 8\r\n\r\n{\"a\": 1}", 1000, HTTP_ANSWERED, 200,
+		 "{\"a\": 1}"},
+		{HEAD "Content-Length: 8\r\n\r\n{\"a\": 1}", 1, HTTP_ANSWERED, 200, "{\"a\": 1}"},
+		{HEAD "\r\n{}", 3, HTTP_ANSWERED, 200, "{}"},
+		{"HTTP/1.1 409 No\r\nContent-Length: 0\r\n\r\n", 7, HTTP_ANSWERED, 409, ""},
+		{HEAD "Content-Length: 9\r\n\r\n{\"a\": 1}", 5, HTTP_BROKEN, 0, NULL},
+		{"", 1, HTTP_BROKEN, 0, NULL},
+		{"220 mail.example ESMTP\r\n\r\n", 100, HTTP_BROKEN, 0, NULL},
+	};
+	char folder[] = "/tmp/lunctl-http.XXXXXX", path[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/s", folder);
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		int fd = listen_at(path), status = 0, error = 0, child = -1;
+		pid_t pid = serve(fd, calls[i].answer, calls[i].piece);
+		char why[HTTP_WHY_BYTES] = "", *body = NULL;
+		size_t body_bytes = 0;
+
+		assert_int_equal(http_call(path, "POST", "/v1/nodes", "{}", &status, &body,
+					   &body_bytes, &error, why),
+				 calls[i].want);
+		assert_int_equal(waitpid(pid, &child, 0), pid);
+		assert_true(WIFEXITED(child));
+		assert_int_equal(WEXITSTATUS(child), 0);
+		assert_int_equal(status, calls[i].status);
+		if (calls[i].body) {
+			assert_int_equal(body_bytes, strlen(calls[i].body));
+			assert_string_equal(body, calls[i].body); /* with its NUL */
+		} else {
+			assert_null(body);
+			assert_true(why[0] != '\0');
+		}
+		free(body);
+		close(fd);
+		(void)unlink(path);
+	}
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers),
-		cmocka_unit_test(answer_in_pieces),
-		cmocka_unit_test(head_without_end),
-		cmocka_unit_test(nobody_listens),
+		cmocka_unit_test(answers),          cmocka_unit_test(answer_in_pieces),
+		cmocka_unit_test(head_without_end), cmocka_unit_test(nobody_listens),
+		cmocka_unit_test(over_a_socket),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

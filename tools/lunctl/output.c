@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 
-#define PROGRESS_BAR_WIDTH 30
+#define PROGRESS_BAR_WIDTH 24
+#define PROGRESS_JUDGE_MS  1000 /* a rate measured over less is noise */
 
 /* --- sizes --- */
 
@@ -170,15 +172,66 @@ void table_done(struct table *table)
 
 /* --- progress --- */
 
-static bool progress_shown;
+const char *eta_format(uint64_t done, uint64_t total, uint64_t elapsed_ms,
+		       char buffer[OUTPUT_ETA_BYTES])
+{
+	char rate[OUTPUT_SIZE_BYTES];
+	double bytes_per_s, left_s;
+
+	buffer[0] = '\0';
+	if (elapsed_ms < PROGRESS_JUDGE_MS || done == 0)
+		return buffer;
+	bytes_per_s = (double)done * 1000.0 / (double)elapsed_ms;
+	(void)size_format((uint64_t)bytes_per_s, rate);
+	if (total <= done) {
+		(void)snprintf(buffer, OUTPUT_ETA_BYTES, ", %s/s", rate);
+		return buffer;
+	}
+	left_s = (double)(total - done) / bytes_per_s + 0.5;
+	if (left_s < 100 * 3600)
+		(void)snprintf(buffer, OUTPUT_ETA_BYTES, ", %s/s, %u:%02u left", rate,
+			       (unsigned)left_s / 60, (unsigned)left_s % 60);
+	else
+		(void)snprintf(buffer, OUTPUT_ETA_BYTES, ", %s/s, days left", rate);
+	return buffer;
+}
+
+static struct {
+	bool shown;
+	char what[128];
+	uint64_t begin_ms, begin_bytes;
+} progress;
+
+static uint64_t now_ms(void)
+{
+	struct timespec now = {0};
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Each phase counts its own bytes, so each has its own rate. */
+static void progress_phase(const char *what, uint64_t done)
+{
+	if (progress.shown && strcmp(progress.what, what) == 0 && done >= progress.begin_bytes)
+		return;
+	(void)snprintf(progress.what, sizeof(progress.what), "%s", what);
+	progress.begin_ms = now_ms();
+	progress.begin_bytes = done;
+	progress.shown = true;
+}
 
 void progress_show(const char *what, uint64_t done, uint64_t total)
 {
 	char bar[PROGRESS_BAR_WIDTH + 1], a[OUTPUT_SIZE_BYTES], b[OUTPUT_SIZE_BYTES];
+	char eta[OUTPUT_ETA_BYTES];
 
 	if (!isatty(STDERR_FILENO))
 		return;
-	progress_shown = true;
+	progress_phase(what, done);
+	(void)eta_format(done - progress.begin_bytes,
+			 total > progress.begin_bytes ? total - progress.begin_bytes : 0,
+			 now_ms() - progress.begin_ms, eta);
 	(void)fputc('\r', stderr);
 	put_text(stderr, what);
 	if (total > 0) {
@@ -188,18 +241,18 @@ void progress_show(const char *what, uint64_t done, uint64_t total)
 		memset(bar, '.', PROGRESS_BAR_WIDTH);
 		memset(bar, '#', full);
 		bar[PROGRESS_BAR_WIDTH] = '\0';
-		(void)fprintf(stderr, " [%s] %3u%%  %s of %s\033[K", bar, (unsigned)(part * 100),
-			      size_format(done, a), size_format(total, b));
+		(void)fprintf(stderr, " [%s] %3u%%  %s of %s%s\033[K", bar, (unsigned)(part * 100),
+			      size_format(done, a), size_format(total, b), eta);
 	} else {
-		(void)fprintf(stderr, "  %s\033[K", size_format(done, a));
+		(void)fprintf(stderr, "  %s%s\033[K", size_format(done, a), eta);
 	}
 	(void)fflush(stderr);
 }
 
 void progress_end(void)
 {
-	if (!progress_shown)
+	if (!progress.shown)
 		return;
-	progress_shown = false;
+	progress.shown = false;
 	(void)fprintf(stderr, "\r\033[K");
 }

@@ -12,6 +12,7 @@
 
 #define OUTPUT_COLUMNS_MAX 8
 #define OUTPUT_SIZE_BYTES  24
+#define OUTPUT_ETA_BYTES   64
 
 /* "8G", "512MiB", "1048576": powers of 1024. 0, -EINVAL, or -ERANGE beyond what a disk can be. */
 int size_parse(const char *text, uint64_t *ret_bytes);
@@ -35,6 +36,10 @@ void table_init(struct table *table, unsigned column_count);
 void table_row(struct table *table, const char *const *cells);
 void table_print(const struct table *table, FILE *out);
 void table_done(struct table *table);
+
+/* ", 45.0 MiB/s, 1:20 left"; empty until there is enough to judge by. */
+const char *eta_format(uint64_t done, uint64_t total, uint64_t elapsed_ms,
+		       char buffer[OUTPUT_ETA_BYTES]);
 
 /* One line that overwrites itself; nothing at all unless standard error is a terminal. */
 void progress_show(const char *what, uint64_t done, uint64_t total);

@@ -85,6 +85,23 @@ static void sizes_written(void **state)
 		assert_string_equal(size_format(cases[i].bytes, buffer), cases[i].want);
 }
 
+static void rate_and_time_left(void **state)
+{
+	char buffer[OUTPUT_ETA_BYTES];
+	const uint64_t mib = 1u << 20;
+
+	(void)state;
+	assert_string_equal(eta_format(mib, 2 * mib, 10, buffer), ""); /* too early to judge */
+	assert_string_equal(eta_format(0, 2 * mib, 5000, buffer), "");
+	assert_string_equal(eta_format(10 * mib, 100 * mib, 2000, buffer),
+			    ", 5.0 MiB/s, 0:18 left");
+	assert_string_equal(eta_format(10 * mib, 1000 * mib, 1000, buffer),
+			    ", 10.0 MiB/s, 1:39 left");
+	assert_string_equal(eta_format(mib, 0, 1000, buffer), ", 1.0 MiB/s");
+	assert_string_equal(eta_format(1, UINT64_MAX, 1000, buffer), ", 1 B/s, days left");
+	assert_true(strlen(eta_format(UINT64_MAX, 0, 1000, buffer)) < OUTPUT_ETA_BYTES);
+}
+
 /* The table as text, the caller's. */
 static char *printed(const struct table *table)
 {
@@ -167,6 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_read),
 		cmocka_unit_test(sizes_written),
+		cmocka_unit_test(rate_and_time_left),
 		cmocka_unit_test(columns_line_up),
 		cmocka_unit_test(letters_beyond_ascii_count_once),
 		cmocka_unit_test(control_characters_never_reach_the_terminal),

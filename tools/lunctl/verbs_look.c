@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lunctl.h"
 #include "output.h"
@@ -339,8 +340,10 @@ static int run_url(const struct request *request)
 	} else {
 		put_text(stdout, get_text(answer, "url"));
 		(void)putchar('\n');
-		say_next(request, "qemu-img info \"$(lunctl url %s%s%s)\"", name, lun ? " " : "",
-			 lun ? lun : "");
+		/* In "$(lunctl url ...)" the person has gone on already. */
+		if (isatty(STDOUT_FILENO))
+			say_next(request, "qemu-img info \"$(lunctl url %s%s%s)\"", name,
+				 lun ? " " : "", lun ? lun : "");
 	}
 	json_decref(answer);
 	return r;
