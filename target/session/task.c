@@ -484,8 +484,9 @@ static void check_command(struct task *task, const struct wire_scsi_cmd *cmd, co
 		fail(task, SENSE_ABORTED_COMMAND, ASC_UNEXPECTED_DATA);
 	if (immediate > params->first_burst_bytes || immediate > task->edtl_bytes)
 		fail(task, SENSE_ABORTED_COMMAND, ASC_DATA_AMOUNT);
-	if (task->edtl_bytes > 0 && ((direction == SCSI_DATA_IN && task->flag_write) ||
-				     (direction == SCSI_DATA_OUT && task->flag_read)))
+	/* A write whose data goes the other way must not end as if it had been written. The other
+	 * way round is harmless: what comes is thrown away, and the residual tells it. */
+	if (task->edtl_bytes > 0 && direction == SCSI_DATA_OUT && !task->flag_write)
 		fail(task, SENSE_ILLEGAL_REQUEST, ASC_INVALID_FIELD_IU);
 }
 
@@ -712,13 +713,20 @@ static bool send_data_in(struct task *task, uint32_t bytes, bool with_status)
 	return true;
 }
 
+/* SPDTL in the direction that the initiator announced. */
+static uint32_t moved(const struct task *task)
+{
+	if (task->scsi.direction != SCSI_DATA_IN)
+		return task->scsi.transfer_bytes;
+	return task->flag_write ? 0 : task->scsi.wanted_bytes;
+}
+
 static void send_response(struct task *task)
 {
 	const struct scsi_task *scsi = &task->scsi;
 	struct conn *conn = task->session->conn;
 	uint32_t sense_bytes = scsi->sense_bytes;
-	uint32_t transfer =
-		scsi->direction == SCSI_DATA_IN ? scsi->wanted_bytes : scsi->transfer_bytes;
+	uint32_t transfer = moved(task);
 	struct residual residual = residual_of(task->edtl_bytes, transfer);
 	struct tx_pdu *pdu = tx_new(conn, sense_bytes ? 2 + sense_bytes : 0);
 	struct wire_scsi_rsp *bhs;
