@@ -1,0 +1,289 @@
+/*
+ * evhttp on a unix socket: bytes to requests, answers to bytes. It knows nothing of what they
+ * mean. A request may be answered later; libevent keeps it for us even if its client has gone.
+ */
+#include "control/control_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define CLIENT_TIMEOUT_S  30
+#define HEADERS_BYTES_MAX 16384
+#define BACKLOG           64
+
+struct http {
+	struct control *control;
+	struct evhttp *evhttp;
+	struct evconnlistener *listener; /* evhttp's */
+	char path[LIMIT_PATH_BYTES];
+	unsigned clients;
+	struct list requests; /* unanswered */
+};
+
+struct http_request {
+	struct api_request api;
+	struct list node;
+	struct evhttp_request *req;
+};
+
+/* --- answers --- */
+
+static void send_json(struct evhttp_request *req, int status, json_t *body)
+{
+	struct evbuffer *out = evbuffer_new();
+	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+
+	json_decref(body);
+	if (!text || !out || evbuffer_add(out, text, strlen(text)) < 0 ||
+	    evbuffer_add(out, "\n", 1) < 0) {
+		free(text);
+		if (out)
+			evbuffer_free(out);
+		evhttp_send_error(req, 500, NULL);
+		return;
+	}
+	evhttp_add_header(headers, "Content-Type", "application/json");
+	evhttp_add_header(headers, "Connection", "close");
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_send_reply(req, status, NULL, out); /* adds Content-Length */
+	evbuffer_free(out);
+	explicit_bzero(text, strlen(text)); /* it may hold secrets */
+	free(text);
+}
+
+static void request_reply(struct api_request *api, int status, json_t *body)
+{
+	struct http_request *r = CONTAINER_OF(api, struct http_request, api);
+
+	list_remove(&r->node);
+	send_json(r->req, status, body);
+	free(r);
+}
+
+/* The control goes away: evhttp_free takes requests whose clients are still there. */
+static void request_drop(struct api_request *api)
+{
+	struct http_request *r = CONTAINER_OF(api, struct http_request, api);
+
+	list_remove(&r->node);
+	if (!evhttp_request_get_connection(r->req))
+		evhttp_request_free(r->req);
+	free(r);
+}
+
+/* --- requests --- */
+
+static enum api_method method_of(struct evhttp_request *req)
+{
+	switch (evhttp_request_get_command(req)) {
+	case EVHTTP_REQ_GET: return API_GET;
+	case EVHTTP_REQ_POST: return API_POST;
+	case EVHTTP_REQ_DELETE: return API_DELETE;
+	default: return API_OTHER_METHOD;
+	}
+}
+
+static void on_request(struct evhttp_request *req, void *arg)
+{
+	struct http *http = arg;
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+	struct evbuffer *in = evhttp_request_get_input_buffer(req);
+	size_t bytes = evbuffer_get_length(in);
+	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	struct http_request *r = calloc(1, sizeof(*r));
+	struct api_error err = {0};
+	struct api_call call;
+
+	if (!r) {
+		evhttp_send_error(req, 500, NULL);
+		return;
+	}
+	r->api.reply = request_reply;
+	r->api.drop = request_drop;
+	r->req = req;
+	list_append(&http->requests, &r->node);
+	if (request_parse(method_of(req), path ? path : "", uri ? evhttp_uri_get_query(uri) : NULL,
+			  bytes ? evbuffer_pullup(in, -1) : NULL, bytes, &call, &err) < 0)
+		api_reply_error(&r->api, &err);
+	else
+		api_handle(http->control, &call, &r->api);
+}
+
+/* --- connections: counted, so that no more than the limit are open --- */
+
+static void on_client_gone(void *arg)
+{
+	struct http *http = arg;
+
+	assert(http->clients > 0);
+	if (http->clients-- == LIMIT_CONTROL_CLIENTS && http->listener)
+		(void)evconnlistener_enable(http->listener);
+}
+
+/* libevent tells nobody when a connection ends, but a filter hears of its end. */
+static struct bufferevent *on_client(struct event_base *base, void *arg)
+{
+	struct http *http = arg;
+	struct bufferevent *socket = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	struct bufferevent *filter;
+
+	if (!socket)
+		return NULL;
+	filter = bufferevent_filter_new(socket, NULL, NULL, BEV_OPT_CLOSE_ON_FREE, on_client_gone,
+					http);
+	if (!filter) {
+		bufferevent_free(socket);
+		return NULL;
+	}
+	if (++http->clients == LIMIT_CONTROL_CLIENTS)
+		(void)evconnlistener_disable(http->listener);
+	return filter;
+}
+
+/* --- the socket --- */
+
+static int bind_error(const char *path, int r, struct store_error *err)
+{
+	(void)snprintf(
+		err->text, sizeof(err->text),
+		"control socket %.300s can't be made: %s; let the daemon's user write to its "
+		"directory, or choose another with --socket",
+		path, strerror(-r));
+	return r;
+}
+
+/* Whether somebody answers there. */
+static bool socket_is_live(const struct sockaddr_un *address)
+{
+	int AUTO_CLOSE fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return true;
+	/* A full backlog gives EAGAIN: somebody listens. */
+	return connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	       errno == EAGAIN;
+}
+
+static int socket_open(const char *path, int *ret_fd, struct store_error *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int AUTO_CLOSE fd = -1;
+	struct stat st;
+	mode_t before;
+	int r;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		(void)snprintf(
+			err->text, sizeof(err->text),
+			"control socket %.300s: the path has more than %zu characters; choose "
+			"a shorter one with --socket",
+			path, sizeof(address.sun_path) - 1);
+		return -ENAMETOOLONG;
+	}
+	memcpy(address.sun_path, path, strlen(path));
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode))
+			return bind_error(path, -EEXIST, err);
+		if (socket_is_live(&address)) {
+			(void)snprintf(
+				err->text, sizeof(err->text),
+				"control socket %.300s is in use by another lunrootd; stop it, "
+				"or choose another runtime directory with --run",
+				path);
+			return -EADDRINUSE;
+		}
+		if (unlink(path) < 0) /* of a daemon that was killed */
+			return bind_error(path, -errno, err);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return bind_error(path, -errno, err);
+	before = umask(0117); /* 0660 from birth; no thread of ours makes files yet */
+	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	(void)umask(before);
+	if (r == 0 && listen(fd, BACKLOG) < 0)
+		r = -errno;
+	if (r < 0)
+		return bind_error(path, r, err);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int serve(struct http *http, int *fd, struct store_error *err)
+{
+	struct event_base *base = http->control->base;
+
+	http->evhttp = evhttp_new(base);
+	if (!http->evhttp)
+		return bind_error(http->path, -ENOMEM, err);
+	evhttp_set_timeout(http->evhttp, CLIENT_TIMEOUT_S);
+	evhttp_set_max_body_size(http->evhttp, LIMIT_CONTROL_BODY_BYTES);
+	evhttp_set_max_headers_size(http->evhttp, HEADERS_BYTES_MAX);
+	evhttp_set_gencb(http->evhttp, on_request, http);
+	evhttp_set_bevcb(http->evhttp, on_client, http);
+	http->listener = evconnlistener_new(base, NULL, NULL,
+					    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, *fd);
+	if (!http->listener)
+		return bind_error(http->path, -ENOMEM, err);
+	(void)TAKE_FD(*fd);
+	if (!evhttp_bind_listener(http->evhttp, http->listener)) {
+		evconnlistener_free(TAKE_PTR(http->listener));
+		return bind_error(http->path, -ENOMEM, err);
+	}
+	return 0;
+}
+
+int http_new(struct control *control, const char *socket_path, struct http **ret_http,
+	     struct store_error *err)
+{
+	struct http *http = calloc(1, sizeof(*http));
+	int AUTO_CLOSE fd = -1;
+	int r;
+
+	if (!http)
+		return -ENOMEM;
+	http->control = control;
+	list_init(&http->requests);
+	r = socket_open(socket_path, &fd, err);
+	if (r == 0) {
+		(void)snprintf(http->path, sizeof(http->path), "%s", socket_path);
+		r = serve(http, &fd, err);
+	}
+	if (r < 0) {
+		http_free(http);
+		return r;
+	}
+	*ret_http = http;
+	return 0;
+}
+
+void http_free(struct http *http)
+{
+	if (!http)
+		return;
+	if (http->path[0])
+		(void)unlink(http->path);
+	http->listener = NULL; /* evhttp frees it; clients that go then must not touch it */
+	if (http->evhttp)
+		evhttp_free(http->evhttp);
+	assert(list_empty(&http->requests));
+	free(http);
+}

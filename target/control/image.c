@@ -1,0 +1,165 @@
+/*
+ * Operations on images: adopt what a worker has made, rename, remove. The files follow the
+ * catalogue as control_internal.h says.
+ */
+#include "control/control_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* The image's file and its sidecar, from one name to another. */
+static int image_files_move(struct control *control, const char *from_prefix, const char *from,
+			    const char *to_prefix, const char *to)
+{
+	char old_path[PATH_BYTES], new_path[PATH_BYTES], old_json[PATH_BYTES + 8],
+		new_json[PATH_BYTES + 8];
+	int r;
+
+	image_path(control, from_prefix, from, old_path);
+	image_path(control, to_prefix, to, new_path);
+	(void)snprintf(old_json, sizeof(old_json), "%s.json", old_path);
+	(void)snprintf(new_json, sizeof(new_json), "%s.json", new_path);
+	r = file_move(old_path, new_path);
+	if (r < 0)
+		return r;
+	control_step("image-moved");
+	r = file_move(old_json, new_json);
+	if (r < 0 && r != -ENOENT) {
+		(void)file_move(new_path, old_path);
+		return r;
+	}
+	control_step("sidecar-moved");
+	return 0;
+}
+
+static void image_files_unlink(struct control *control, const char *prefix, const char *name)
+{
+	char path[PATH_BYTES], json[PATH_BYTES + 8];
+
+	image_path(control, prefix, name, path);
+	(void)snprintf(json, sizeof(json), "%s.json", path);
+	file_unlink(path);
+	control_step("image-unlinked");
+	file_unlink(json);
+}
+
+int image_adopt(struct control *control, const struct image *made, struct api_error *api_err)
+{
+	struct store_error err = {""};
+	struct image *image = malloc(sizeof(*image));
+	int r;
+
+	if (!image)
+		return api_error_world(api_err, -ENOMEM, "image");
+	*image = *made;
+	r = image_insert(control, image);
+	if (r < 0) {
+		free(image);
+		return api_error_set(api_err, 409, "limit", "remove images that are not needed",
+				     "there are %u images, no more can be made", LIMIT_IMAGES);
+	}
+	control_step("adopt-begin");
+	r = catalog_put_image(control->catalog, image, &err);
+	if (r < 0) {
+		image_forget(control, image);
+		image_files_unlink(control, PREFIX_NEW, made->name);
+		api_error_world(api_err, r, err.text);
+		return r;
+	}
+	control_step("adopt-committed");
+	r = image_files_move(control, PREFIX_NEW, image->name, "", image->name);
+	if (r < 0) /* it is in the catalogue: the next start gives the files their names */
+		return api_error_world(api_err, r, "the image's file can't get its name");
+	control_step("adopt-done");
+	return 0;
+}
+
+int image_rename(struct control *control, struct image *image, const char *name,
+		 struct api_error *api_err)
+{
+	struct store_error err = {""};
+	char old_name[NAME_BYTES];
+	int r;
+
+	memcpy(old_name, image->name, sizeof(old_name));
+	control_step("image-rename-begin");
+	r = catalog_rename_image(control->catalog, &image->uuid, name, old_name, &err);
+	if (r < 0) {
+		api_error_world(api_err, r, err.text);
+		return r;
+	}
+	control_step("image-rename-committed");
+	r = image_files_move(control, "", old_name, "", name);
+	if (r < 0) {
+		if (catalog_rename_image(control->catalog, &image->uuid, old_name, NULL, &err) < 0)
+			log_error("image %s: %s", old_name, err.text);
+		return api_error_world(api_err, r, "the image's file");
+	}
+	/* If this fails the note stays, and the next start sees that there is nothing to do. */
+	if (catalog_rename_image(control->catalog, &image->uuid, name, NULL, &err) < 0)
+		log_warn("image %s: %s", name, err.text);
+	control_step("image-rename-done");
+	image_reinsert(control, image, name);
+	return 0;
+}
+
+static int image_check_unused(struct control *control, const struct image *image,
+			      struct api_error *err)
+{
+	char names[256] = "";
+	unsigned count = 0;
+	size_t used = 0;
+
+	for (unsigned i = 0; i < control->node_count; i++) {
+		const struct node *node = control->nodes[i];
+
+		if (memcmp(&node->image_uuid, &image->uuid, sizeof(image->uuid)) != 0)
+			continue;
+		count++;
+		if (used + strlen(node->name) + 8 < sizeof(names))
+			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+						 used ? ", " : "", node->name);
+	}
+	if (count == 0)
+		return 0;
+	return api_error_set(err, 409, "in_use", "remove the nodes first",
+			     "image %s is the base of %u node%s: %s", image->name, count,
+			     count == 1 ? "" : "s", names);
+}
+
+int image_delete(struct control *control, struct image *image, bool dry_run, json_t *ret_removed,
+		 uint64_t *ret_bytes, struct api_error *api_err)
+{
+	struct store_error err = {""};
+	char path[PATH_BYTES], name[NAME_BYTES];
+	int r = image_check_unused(control, image, api_err);
+
+	if (r < 0)
+		return r;
+	image_path(control, "", image->name, path);
+	json_array_append_new(ret_removed, json_sprintf("image %s", image->name));
+	json_array_append_new(ret_removed, json_string(path));
+	*ret_bytes = file_used_bytes(path);
+	if (dry_run)
+		return 0;
+	memcpy(name, image->name, sizeof(name));
+	control_step("image-delete-begin");
+	r = image_files_move(control, "", name, PREFIX_RM, name);
+	if (r < 0 && r != -ENOENT)
+		return api_error_world(api_err, r, path);
+	r = catalog_delete_image(control->catalog, &image->uuid, &err);
+	if (r < 0) {
+		(void)image_files_move(control, PREFIX_RM, name, "", name);
+		api_error_world(api_err, r, err.text);
+		return r;
+	}
+	control_step("image-delete-committed");
+	image_files_unlink(control, PREFIX_RM, name);
+	control_step("image-delete-done");
+	image_forget(control, image);
+	return 0;
+}
