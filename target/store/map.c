@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,12 @@ void store_live_map_remove(const char *run_dir, const store_uuid_t *layer_uuid)
 
 /* --- bits --- */
 
+static uint64_t slot_offset(const struct store_map *map, uint64_t page, uint32_t sequence)
+{
+	return map->map_offset +
+	       (page * MAP_PAGE_SLOTS + sequence % MAP_PAGE_SLOTS) * MAP_PAGE_BYTES;
+}
+
 bool map_owns(const struct store_map *map, uint64_t block)
 {
 	assert(block < map->block_count);
@@ -150,9 +157,32 @@ static int live_page_make(struct store_map *map, uint64_t page)
 	return 0;
 }
 
+/*
+ * Space for a durable page's two slots, asked for before its first bit is set, so that a flush
+ * needs no space on a full file system. Those that copy on write need it all the same (flush.c).
+ */
+static int slots_make(struct store_map *map, uint64_t page)
+{
+	if (bit_get(map->slots, page))
+		return 0;
+	if (fallocate(map->layer_fd, FALLOC_FL_KEEP_SIZE, (off_t)slot_offset(map, page, 0),
+		      MAP_PAGE_SLOTS * MAP_PAGE_BYTES) < 0 &&
+	    errno != EOPNOTSUPP)
+		return -errno;
+	bit_put(map->slots, page, true);
+	return 0;
+}
+
 int map_reserve(struct store_map *map, uint64_t first, uint64_t count)
 {
 	assert(count > 0 && first + count <= map->block_count);
+	for (uint64_t page = first / MAP_PAGE_BLOCKS; page <= (first + count - 1) / MAP_PAGE_BLOCKS;
+	     page++) {
+		int r = slots_make(map, page);
+
+		if (r < 0)
+			return r;
+	}
 	for (uint64_t page = first / LIVE_PAGE_BLOCKS;
 	     page <= (first + count - 1) / LIVE_PAGE_BLOCKS; page++) {
 		int r = live_page_make(map, page);
@@ -210,12 +240,6 @@ uint64_t map_next_dirty(const struct store_map *map, uint64_t from)
 
 /* --- durable pages --- */
 
-static uint64_t slot_offset(const struct store_map *map, uint64_t page, uint32_t sequence)
-{
-	return map->map_offset +
-	       (page * MAP_PAGE_SLOTS + sequence % MAP_PAGE_SLOTS) * MAP_PAGE_BYTES;
-}
-
 static uint32_t page_crc(const struct map_page *page)
 {
 	static const uint8_t zero[4];
@@ -238,9 +262,8 @@ void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_pag
 	uint32_t sequence = map->sequence[page] + 1;
 
 	assert(bit_get(map->dirty, page));
-	/* 0 says that there is no valid slot; the other slot's turn comes all the same. */
-	if (sequence == 0)
-		sequence = 2;
+	/* 0 says that there is no valid slot; it comes after 2^32 flushes of this page. */
+	assert(sequence != 0);
 	memset(ret_page, 0, sizeof(*ret_page));
 	memcpy(ret_page->magic, MAP_PAGE_MAGIC, sizeof(ret_page->magic));
 	le32_put(&ret_page->version, LAYER_VERSION);
@@ -253,6 +276,14 @@ void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_pag
 	map->sequence[page] = sequence;
 	bit_put(map->dirty, page, false);
 	map->dirty_count--;
+}
+
+void map_snapshot_failed(struct store_map *map, uint64_t page, const struct map_page *copy)
+{
+	/* The other slot holds the only good copy: the next try must go to the same slot again. */
+	assert(map->sequence[page] == le32_get(copy->sequence));
+	map->sequence[page]--;
+	map_mark_dirty(map, page);
 }
 
 static bool all_zero(const void *data, size_t bytes)
@@ -477,7 +508,8 @@ static int map_alloc(struct store_map *map, const struct layer_header *header)
 	map->present = bits_new(live_page_count(map));
 	map->dirty = bits_new(map->page_count);
 	map->sequence = calloc(map->page_count, sizeof(*map->sequence));
-	return map->present && map->dirty && map->sequence ? 0 : -ENOMEM;
+	map->slots = bits_new(map->page_count);
+	return map->present && map->dirty && map->slots && map->sequence ? 0 : -ENOMEM;
 }
 
 static int open_failed(struct store_map *map, const char *path, const char *live_path, int r,
@@ -507,6 +539,7 @@ int map_open(struct store_map *map, int fd, const char *path, const struct layer
 	struct stat st;
 	int r = map_alloc(map, header);
 
+	map->layer_fd = fd;
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = -errno;
 	if (r == 0 && run_dir) {
@@ -536,6 +569,7 @@ void map_close(struct store_map *map)
 		close(map->live_fd);
 	free(map->present);
 	free(map->dirty);
+	free(map->slots);
 	free(map->sequence);
 	*map = (struct store_map){.live_fd = -1};
 }

@@ -119,6 +119,8 @@ struct store_map {
 	uint64_t *dirty;   /* a bit per durable page */
 	uint64_t dirty_count;
 	uint32_t *sequence; /* of the durable page that is valid; 0: none yet */
+	uint64_t *slots;    /* a bit per durable page: its two slots have their space */
+	int layer_fd;       /* borrowed */
 	uint64_t owned_count;
 };
 
@@ -138,6 +140,8 @@ uint64_t map_next_dirty(const struct store_map *map, uint64_t from);
 /* A copy of the page as it is now, to be written at ret_offset; no longer dirty. */
 void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_page,
 		  uint64_t *ret_offset);
+/* The copy could not be written for want of space: its slot is written again another time. */
+void map_snapshot_failed(struct store_map *map, uint64_t page, const struct map_page *copy);
 void map_mark_dirty(struct store_map *map, uint64_t page);
 void map_live_path(const char *run_dir, const uint8_t uuid[16], char *ret_path, size_t bytes);
 
@@ -197,7 +201,7 @@ struct flush_write {
 	struct ring_op op;
 	struct file_disk *disk;
 	struct map_page page;
-	uint64_t offset;
+	uint64_t index, offset;
 };
 
 /* Pages a batch: a sync of the data goes before each, so not too few; 512 KiB of memory. */
@@ -243,6 +247,12 @@ struct file_disk {
 void flush_init(struct file_disk *disk);
 /* Waits for a round that begins after now; then it is done. */
 void flush_request(struct file_disk *disk, struct file_io *io);
+/* Space may have come back: flushes that wait for it try again. */
+void flush_retry(struct file_disk *disk);
+/* The file system is full: raises the alarm and lets what waits try again in a while. False: it
+ * can't, for want of memory. */
+bool file_disk_no_space(struct file_disk *disk);
+void file_disk_space_is_back(struct file_disk *disk);
 void file_disk_fail(struct file_disk *disk, const char *what, int error);
 void file_io_finish_later(struct file_io *io, int res);
 struct file_io *file_io_get(struct file_disk *disk, struct store_io *io);
