@@ -1,181 +1,223 @@
 /*
- * Durability of a disk. A round makes durable all that was acknowledged before it began:
+ * Flushing: rounds that make everything acknowledged before them durable.
  *
- *	IDLE -> SYNC_DATA -> IDLE                                    no new block: one sync
- *	IDLE -> [FORMAT ->] SYNC_DATA -> WRITE_PAGES -> SYNC_MAP -> IDLE
- *	                 ^------- more dirty pages ------'
+ *     waiting -> [ copy up to FLUSH_BATCH dirty map pages
+ *                  sync the data
+ *                  write the copies, each to its page's older slot ] while there are dirty pages
+ *                sync the pages
+ *             -> all that waited at the beginning are done
  *
- * The bits that will be written are copied BEFORE the data sync begins, and nothing that comes
- * later is added to them. So a bit on disk always stands for data on disk: after a power loss a
- * block is owned with its new content, or it is not owned and reads as before.
+ * The copy is made before the sync begins: a bit that goes to the medium belongs to data that the
+ * sync covered. A write that ends meanwhile sets its bit in the live map only and is of the next
+ * round. Flushes that arrive while a round runs share the next one. When nothing was written
+ * since the last round nothing is synced; when no new block was, one sync is enough.
  *
- * Each map page has two slots, written in turn; the slot written is never the one that counts
- * now, and the one that counts is on disk, since a sync lies between any two writes of a page. A
- * page that was never written gets an empty slot first (FORMAT), which the data sync makes
- * durable, so that its first real write has something to fall back to, too.
+ * The slots' space is reserved before a page's first bit is set; where the file system needs more
+ * all the same and is full, the flush waits and tries again as writes do.
  *
- * Flushes that come while a round is under way share the next one. If a sync fails nobody knows
- * what is on disk, and the kernel does not try again (it marks the pages clean): the disk is
- * failed, and refuses writes and flushes until it is opened anew.
+ * A sync that fails has lost track of what is on the medium (the kernel forgets dirty pages), so
+ * the disk is failed until it is opened again.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "base/log.h"
 #include "store/store_internal.h"
 
-static void round_begin(struct file_disk *d);
-static void batch_write(struct file_disk *d);
-static void sync_start(struct file_disk *d, enum flush_state state);
+static void batch_start(struct file_disk *disk);
 
-/* --- waiting and ends --- */
-
-static void waiters_end(struct list *waiters, int res)
+static uint64_t now_us(void)
 {
-	while (!list_empty(waiters)) {
-		struct file_io *fio = LIST_ENTRY(waiters->next, struct file_io, wait);
+	struct timespec ts;
 
-		list_remove(&fio->wait);
-		io_finish(fio, res);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void round_end(struct file_disk *disk, int res)
+{
+	struct file_flush *flush = &disk->flush;
+	uint64_t us = now_us() - flush->started_us;
+
+	if (res < 0)
+		file_disk_fail(disk, "a flush", res);
+	else
+		file_disk_space_is_back(disk);
+	disk->stats.flush_rounds++;
+	disk->stats.flush_us_total += us;
+	if (us > disk->stats.flush_us_max)
+		disk->stats.flush_us_max = us;
+	flush->busy = false;
+	while (!list_empty(&flush->running)) {
+		struct file_io *f = LIST_ENTRY(flush->running.next, struct file_io, node);
+
+		list_remove(&f->node);
+		file_io_finish_later(f, res < 0 ? -EIO : 0);
+	}
+	if (!list_empty(&flush->waiting))
+		ring_defer(disk->ring, &flush->start);
+}
+
+/* The file system is full: those who have time left wait for another round. */
+static void round_starved(struct file_disk *disk)
+{
+	struct file_flush *flush = &disk->flush;
+	uint64_t now_ms = ring_now_ms(disk->ring);
+	bool timer = file_disk_no_space(disk);
+
+	flush->busy = false;
+	while (!list_empty(&flush->running)) {
+		struct file_io *f = LIST_ENTRY(flush->running.next, struct file_io, node);
+
+		list_remove(&f->node);
+		if (f->space_since_ms == 0)
+			f->space_since_ms = now_ms;
+		if (!timer || now_ms - f->space_since_ms >= STORE_SPACE_WAIT_MS)
+			file_io_finish_later(f, -ENOSPC);
+		else
+			list_append(&flush->waiting, &f->node);
 	}
 }
 
-static void batch_free(struct flush *flush)
+static void final_synced(struct ring_op *op, int res)
 {
-	free(flush->slots);
-	free(flush->pages);
-	flush->slots = NULL;
-	flush->pages = NULL;
-	flush->batch_count = flush->batch_at = 0;
-}
+	struct file_disk *disk = CONTAINER_OF(op, struct file_disk, flush.sync_op);
 
-static void round_end(struct file_disk *d, int res)
-{
-	struct flush *flush = &d->flush;
-
-	batch_free(flush);
-	flush->state = FLUSH_IDLE;
-	flush->waits_space = false;
-	d->stats.flush_rounds++;
-	if (res == 0)
-		d->synced_generation = flush->generation;
-	waiters_end(&flush->now, res);
-	if (!list_empty(&flush->next))
-		round_begin(d);
-}
-
-static void disk_fail(struct file_disk *d, int res)
-{
-	if (!d->failed)
-		log_error("%s: what was written can't be brought to disk (%s); its node gets errors "
-			  "until the disk beneath is repaired and the target started again",
-			  disk_top(d)->path, strerror(-res));
-	d->failed = true;
-	waiters_end(&d->flush.next, -EIO);
-	round_end(d, -EIO);
-}
-
-/* --- pages --- */
-
-/* Copies the bits of the next dirty pages. 0, also if there are none, or -ENOMEM. */
-static int batch_copy(struct file_disk *d)
-{
-	struct flush *flush = &d->flush;
-	struct map *map = &disk_top(d)->map;
-	uint64_t count = store_min(map->dirty_count, FLUSH_BATCH_PAGES);
-	uint64_t page = map_next_dirty(map, flush->next_page);
-
-	batch_free(flush);
-	if (page >= map->page_count)
-		return 0;
-	for (; !flush->slots || !flush->pages; count /= 2) {
-		batch_free(flush);
-		if (count == 0)
-			return -ENOMEM;
-		flush->slots = malloc(count * sizeof(*flush->slots));
-		flush->pages = malloc(count * sizeof(*flush->pages));
-		if (flush->slots && flush->pages)
-			break;
-	}
-	while (flush->batch_count < count && page < map->page_count) {
-		map_clean(map, page);
-		flush->pages[flush->batch_count++] = page;
-		page = map_next_dirty(map, page + 1);
-	}
-	flush->next_page = flush->pages[flush->batch_count - 1] + 1;
-	return 0;
-}
-
-/* The slots as they will be written next: empty ones for pages that have none, or the bits. */
-static bool batch_fill(struct file_disk *d, bool format)
-{
-	struct flush *flush = &d->flush;
-	const struct map *map = &disk_top(d)->map;
-	bool any = false;
-
-	for (uint64_t i = 0; i < flush->batch_count; i++) {
-		uint64_t page = flush->pages[i], sequence = map->sequence[page];
-
-		if (format && sequence > 0)
-			continue;
-		any = true;
-		map_slot_fill(map, &d->layer_uuid, page, sequence + 1, format, &flush->slots[i]);
-	}
-	return any;
-}
-
-/* Bits that were not written are dirty again. */
-static void batch_give_up(struct file_disk *d)
-{
-	struct flush *flush = &d->flush;
-
-	for (uint64_t i = 0; i < flush->batch_count; i++)
-		map_soil(&disk_top(d)->map, flush->pages[i]);
-}
-
-/* --- writes of a batch --- */
-
-static void batch_written(struct file_disk *d)
-{
-	struct flush *flush = &d->flush;
-	struct map *map = &disk_top(d)->map;
-
-	if (store_is_no_space(flush->res)) {
-		const struct file_io *oldest = LIST_FIRST(&flush->now, struct file_io, wait);
-
-		disk_no_space(d);
-		if (ring_now_ms(d->ring) < oldest->submitted_ms + STORE_SPACE_WAIT_MS &&
-		    disk_space_retry_later(d) == 0) {
-			flush->waits_space = true;
-			return;
-		}
-		batch_give_up(d);
-		round_end(d, -ENOSPC);
+	if (res == -EINTR || res == -EAGAIN) {
+		ring_fdatasync(disk->ring, op, file_top(disk)->fd);
 		return;
 	}
-	if (flush->res < 0) {
-		batch_give_up(d);
-		disk_fail(d, flush->res);
-		return;
-	}
-	for (uint64_t i = 0; i < flush->batch_count; i++) {
-		if (flush->state == FLUSH_WRITE_PAGES || map->sequence[flush->pages[i]] == 0)
-			map->sequence[flush->pages[i]]++;
-	}
-	if (flush->state == FLUSH_FORMAT) {
-		sync_start(d, FLUSH_SYNC_DATA);
-		return;
-	}
-	if (map_next_dirty(map, flush->next_page) < map->page_count) {
-		int r = batch_copy(d);
+	round_end(disk, res);
+}
 
-		if (r < 0) {
-			round_end(d, r);
-			return;
-		}
+static void batch_written(struct file_disk *disk)
+{
+	struct file_flush *flush = &disk->flush;
+
+	if (flush->res == -ENOSPC || flush->res == -EDQUOT) {
+		round_starved(disk);
+	} else if (flush->res < 0) {
+		round_end(disk, flush->res);
+	} else if (flush->page < file_top(disk)->map.page_count) {
+		batch_start(disk);
 	} else {
-		batch_free(flush);
+		flush->sync_op.done = final_synced;
+		ring_fdatasync(disk->ring, &flush->sync_op, file_top(disk)->fd);
 	}
-	sync_start(d, flush->batch_count > 0 ? FLUSH_SYNC_DATA : FLUSH_SYNC_MAP);
+}
+
+static void page_start(struct flush_write *w)
+{
+	ring_write(w->disk->ring, &w->op, file_top(w->disk)->fd, &w->page, sizeof(w->page),
+		   w->offset);
+}
+
+static void page_written(struct ring_op *op, int res)
+{
+	struct flush_write *w = CONTAINER_OF(op, struct flush_write, op);
+	struct file_flush *flush = &w->disk->flush;
+
+	if (res == -EINTR || res == -EAGAIN) {
+		page_start(w);
+		return;
+	}
+	if (res != (int)sizeof(w->page)) {
+		map_snapshot_failed(&file_top(w->disk)->map, w->index, &w->page);
+		/* Want of space may heal; any other fault weighs more. */
+		if (flush->res == 0 || (res < 0 && res != -ENOSPC && res != -EDQUOT))
+			flush->res = res < 0 ? res : -ENOSPC;
+	}
+	if (--flush->writes_busy == 0)
+		batch_written(w->disk);
+}
+
+/* The data that the copied bits stand for is durable now: the bits may follow. */
+static void data_synced(struct ring_op *op, int res)
+{
+	struct file_disk *disk = CONTAINER_OF(op, struct file_disk, flush.sync_op);
+	struct file_flush *flush = &disk->flush;
+
+	if (res == -EINTR || res == -EAGAIN) {
+		ring_fdatasync(disk->ring, op, file_top(disk)->fd);
+		return;
+	}
+	if (res < 0 || flush->batch_count == 0) {
+		round_end(disk, res);
+		return;
+	}
+	flush->writes_busy = flush->batch_count;
+	for (unsigned i = 0; i < flush->batch_count; i++)
+		page_start(&flush->writes[i]);
+}
+
+static void batch_start(struct file_disk *disk)
+{
+	struct file_flush *flush = &disk->flush;
+	struct store_map *map = &file_top(disk)->map;
+
+	flush->batch_count = 0;
+	flush->page = map_next_dirty(map, flush->page);
+	while (flush->page < map->page_count && flush->batch_count < FLUSH_BATCH) {
+		struct flush_write *w = &flush->writes[flush->batch_count++];
+
+		w->disk = disk;
+		w->op.done = page_written;
+		w->index = flush->page;
+		map_snapshot(map, flush->page, &w->page, &w->offset);
+		flush->page = map_next_dirty(map, flush->page + 1);
+	}
+	flush->data_dirty = false;
+	flush->sync_op.done = data_synced;
+	ring_fdatasync(disk->ring, &flush->sync_op, file_top(disk)->fd);
+}
+
+static void round_start(struct ring_task *task)
+{
+	struct file_disk *disk = CONTAINER_OF(task, struct file_disk, flush.start);
+	struct file_flush *flush = &disk->flush;
+
+	if (flush->busy)
+		return;
+	flush->busy = true;
+	flush->res = 0;
+	flush->page = 0;
+	flush->started_us = now_us();
+	list_splice(&flush->running, &flush->waiting);
+	if (disk->failed) {
+		round_end(disk, -EIO);
+		return;
+	}
+	if (!flush->data_dirty && file_top(disk)->map.dirty_count == 0) {
+		round_end(disk, 0);
+		return;
+	}
+	if (!flush->writes)
+		flush->writes = malloc(FLUSH_BATCH * sizeof(*flush->writes));
+	if (!flush->writes)
+		round_end(disk, -ENOMEM);
+	else
+		batch_start(disk);
+}
+
+void flush_init(struct file_disk *disk)
+{
+	list_init(&disk->flush.waiting);
+	list_init(&disk->flush.running);
+	ring_task_init(&disk->flush.start, round_start);
+	/* What a process before us wrote and did not sync is ours to sync. */
+	disk->flush.data_dirty = true;
+}
+
+void flush_request(struct file_disk *disk, struct file_io *f)
+{
+	list_append(&disk->flush.waiting, &f->node);
+	if (!disk->flush.busy)
+		ring_defer(disk->ring, &disk->flush.start);
+}
+
+void flush_retry(struct file_disk *disk)
+{
+	if (!list_empty(&disk->flush.waiting) && !disk->flush.busy)
+		ring_defer(disk->ring, &disk->flush.start);
 }

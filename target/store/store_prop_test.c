@@ -336,6 +336,12 @@ static void sector_check(uint64_t hot, unsigned sector, uint64_t number, unsigne
 		if (b->history[i].sectors[sector] == number)
 			return;
 	}
+	(void)fprintf(stderr, "sector %u holds %llu, known from the durable one on:", sector,
+		      (unsigned long long)number);
+	for (unsigned i = 0; i < b->count; i++)
+		(void)fprintf(stderr, "%s %llu", i == low ? " |" : i == b->acked ? " a" : "",
+			      (unsigned long long)b->history[i].sectors[sector]);
+	(void)fprintf(stderr, "\n");
 	die("a read saw what was never there, or something older than acknowledged",
 	    hot_to_disk(hot));
 }
