@@ -27,13 +27,16 @@
 #define CLIENT_TIMEOUT_S  30
 #define HEADERS_BYTES_MAX 16384
 #define BACKLOG           64
+#define SWEEP_MS          20
 
 struct http {
 	struct control *control;
 	struct evhttp *evhttp;
 	struct evconnlistener *listener; /* evhttp's */
 	char path[LIMIT_PATH_BYTES];
-	unsigned clients;
+	struct event *sweep;
+	struct bufferevent *clients[LIMIT_CONTROL_CLIENTS + BACKLOG];
+	unsigned client_count;
 	struct list requests; /* unanswered */
 };
 
@@ -129,33 +132,61 @@ static void on_request(struct evhttp_request *req, void *arg)
 
 /* --- connections: counted, so that no more than the limit are open --- */
 
-static void on_client_gone(void *arg)
+/*
+ * libevent tells nobody when a connection ends. So we hold a reference to each one's bufferevent,
+ * and see by its callbacks, which go when evhttp lets go of it, that it is ours alone; the client
+ * has got its end of file by then, from shutdown.
+ */
+static void clients_sweep(struct http *http)
 {
-	struct http *http = arg;
+	bufferevent_data_cb on_read, on_write;
+	bufferevent_event_cb on_event;
+	void *arg;
 
-	assert(http->clients > 0);
-	if (http->clients-- == LIMIT_CONTROL_CLIENTS && http->listener)
-		(void)evconnlistener_enable(http->listener);
+	for (unsigned i = 0; i < http->client_count;) {
+		bufferevent_getcb(http->clients[i], &on_read, &on_write, &on_event, &arg);
+		if (on_read || on_write || on_event) {
+			i++;
+			continue;
+		}
+		(void)bufferevent_decref(http->clients[i]);
+		http->clients[i] = http->clients[--http->client_count];
+	}
 }
 
-/* libevent tells nobody when a connection ends, but a filter hears of its end. */
+static void on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+	const struct timeval again = {.tv_usec = SWEEP_MS * 1000};
+	struct http *http = arg;
+
+	(void)fd;
+	(void)what;
+	clients_sweep(http);
+	if (http->client_count < LIMIT_CONTROL_CLIENTS)
+		(void)evconnlistener_enable(http->listener);
+	if (http->client_count > 0)
+		(void)evtimer_add(http->sweep, &again);
+}
+
 static struct bufferevent *on_client(struct event_base *base, void *arg)
 {
+	const struct timeval soon = {.tv_usec = SWEEP_MS * 1000};
 	struct http *http = arg;
-	struct bufferevent *socket = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-	struct bufferevent *filter;
+	struct bufferevent *client;
 
-	if (!socket)
+	/* One accept may bring several clients before the listener stops. */
+	if (http->client_count == ARRAY_COUNT(http->clients))
 		return NULL;
-	filter = bufferevent_filter_new(socket, NULL, NULL, BEV_OPT_CLOSE_ON_FREE, on_client_gone,
-					http);
-	if (!filter) {
-		bufferevent_free(socket);
+	client = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	if (!client)
 		return NULL;
-	}
-	if (++http->clients == LIMIT_CONTROL_CLIENTS)
+	bufferevent_incref(client);
+	http->clients[http->client_count++] = client;
+	if (http->client_count >= LIMIT_CONTROL_CLIENTS)
 		(void)evconnlistener_disable(http->listener);
-	return filter;
+	if (!evtimer_pending(http->sweep, NULL))
+		(void)evtimer_add(http->sweep, &soon);
+	return client;
 }
 
 /* --- the socket --- */
@@ -232,7 +263,8 @@ static int serve(struct http *http, int *fd, struct store_error *err)
 	struct event_base *base = http->control->base;
 
 	http->evhttp = evhttp_new(base);
-	if (!http->evhttp)
+	http->sweep = evtimer_new(base, on_sweep, http);
+	if (!http->evhttp || !http->sweep)
 		return bind_error(http->path, -ENOMEM, err);
 	evhttp_set_timeout(http->evhttp, CLIENT_TIMEOUT_S);
 	evhttp_set_max_body_size(http->evhttp, LIMIT_CONTROL_BODY_BYTES);
@@ -281,9 +313,12 @@ void http_free(struct http *http)
 		return;
 	if (http->path[0])
 		(void)unlink(http->path);
-	http->listener = NULL; /* evhttp frees it; clients that go then must not touch it */
+	if (http->sweep)
+		event_free(http->sweep);
 	if (http->evhttp)
-		evhttp_free(http->evhttp);
+		evhttp_free(http->evhttp); /* and the listener */
+	for (unsigned i = 0; i < http->client_count; i++)
+		(void)bufferevent_decref(http->clients[i]);
 	assert(list_empty(&http->requests));
 	free(http);
 }

@@ -369,7 +369,8 @@ static void url_portal(const struct control *control, char *text, size_t bytes)
 int reply_url(struct control *control, const struct node *node, uint8_t lun, json_t **ret_body,
 	      struct api_error *err)
 {
-	char portal[LIMIT_ADDRESS_TEXT_BYTES + INET6_ADDRSTRLEN], login[CHAP_USER_BYTES + SECRET_CHARS + 4] = "";
+	char portal[LIMIT_ADDRESS_TEXT_BYTES + INET6_ADDRSTRLEN],
+		login[CHAP_USER_BYTES + SECRET_CHARS + 4] = "";
 	bool found = false;
 
 	for (unsigned i = 0; i < node->lun_count; i++)
