@@ -39,9 +39,10 @@ struct content {
 };
 
 struct block_model {
-	struct content *history; /* first: certain to survive the power loss */
+	struct content *history;
 	unsigned count, room;
-	unsigned acked; /* index of the last acknowledged one */
+	unsigned durable; /* index of the one that is certain to survive a power loss */
+	unsigned acked;   /* index of the last acknowledged one */
 };
 
 struct command {
@@ -145,7 +146,7 @@ static void history_reset(uint64_t hot, const struct content *content)
 	}
 	b->history[0] = *content;
 	b->count = 1;
-	b->acked = 0;
+	b->acked = b->durable = 0;
 	t.base[hot] = 0;
 }
 
@@ -166,15 +167,22 @@ static unsigned history_add(uint64_t hot, const struct content *content)
 static void history_durable(uint64_t hot, uint64_t absolute)
 {
 	struct block_model *b = &t.blocks[hot];
-	unsigned drop;
 
-	if (absolute <= t.base[hot])
-		return;
-	drop = (unsigned)(absolute - t.base[hot]);
+	if (absolute > t.base[hot] + b->durable)
+		b->durable = (unsigned)(absolute - t.base[hot]);
+}
+
+/* Forgets what can't come back. Reads under way may still see it, so only when there are none. */
+static void history_trim(uint64_t hot)
+{
+	struct block_model *b = &t.blocks[hot];
+	unsigned drop = b->durable;
+
 	memmove(b->history, b->history + drop, (b->count - drop) * sizeof(*b->history));
 	b->count -= drop;
 	b->acked -= drop;
-	t.base[hot] = absolute;
+	b->durable = 0;
+	t.base[hot] += drop;
 }
 
 static void history_acked(uint64_t hot, uint64_t absolute)
@@ -286,6 +294,8 @@ static void quiesce(void)
 {
 	sim_set_no_space(0);
 	sim_run(busy, NULL);
+	for (uint64_t hot = 0; hot < BLOCKS; hot++)
+		history_trim(hot);
 }
 
 static void each_block_made(struct command *c, void (*mark)(uint64_t hot, uint64_t absolute))
@@ -339,7 +349,10 @@ static void sector_check(uint64_t hot, unsigned sector, uint64_t number, unsigne
 	(void)fprintf(stderr, "sector %u holds %llu, known from the durable one on:", sector,
 		      (unsigned long long)number);
 	for (unsigned i = 0; i < b->count; i++)
-		(void)fprintf(stderr, "%s %llu", i == low ? " |" : i == b->acked ? " a" : "",
+		(void)fprintf(stderr, "%s %llu",
+			      i == low        ? " |"
+			      : i == b->acked ? " a"
+					      : "",
 			      (unsigned long long)b->history[i].sectors[sector]);
 	(void)fprintf(stderr, "\n");
 	die("a read saw what was never there, or something older than acknowledged",
@@ -361,7 +374,7 @@ static void read_done(struct store_io *io, int res)
 		sector_check(
 			hot, (unsigned)(sector % SECTORS),
 			sector_number(c->data + i * STORE_SECTOR_BYTES, sector, hot_to_disk(hot)),
-			low > t.base[hot] ? (unsigned)(low - t.base[hot]) : 0, t.blocks[hot].count);
+			(unsigned)(low - t.base[hot]), t.blocks[hot].count);
 	}
 }
 
@@ -480,7 +493,7 @@ static void verify_all(bool from_acked)
 			content.sectors[s] =
 				sector_number(c.data + s * STORE_SECTOR_BYTES,
 					      hot_to_disk(hot) * SECTORS + s, hot_to_disk(hot));
-		for (i = from_acked ? b->acked : 0; i < b->count; i++) {
+		for (i = from_acked ? b->acked : b->durable; i < b->count; i++) {
 			if (content_equal(&b->history[i], &content))
 				break;
 		}
@@ -600,6 +613,8 @@ static void step(void)
 		reopen();
 	else if (dice < 25)
 		sim_set_no_space(sim_below(2) ? 300 : 0);
+	else if (dice < 60)
+		quiesce();
 	else if (dice < 4000)
 		(void)sim_step();
 	else if ((c = command_new()) == NULL)
