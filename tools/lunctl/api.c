@@ -102,21 +102,28 @@ bool name_valid(const char *name)
 
 /* --- errors --- */
 
-/* Who may open it: the group of the socket, or of its directory if that can't even be entered. */
+/* Who may open it: the group of the socket, or of the first directory above it that we may see. */
 static void owner_group(const char *path, char *buffer, size_t bytes)
 {
-	char *AUTO_FREE directory = strdup(path);
-	char *slash = directory ? strrchr(directory, '/') : NULL;
+	char *AUTO_FREE seen = strdup(path);
 	const struct group *group;
 	struct stat st;
 
-	if (slash && slash != directory)
+	(void)snprintf(buffer, bytes, "use sudo, or become a user who may");
+	while (seen && stat(seen, &st) < 0) {
+		char *slash = strrchr(seen, '/');
+
+		if (!slash || slash == seen)
+			return;
 		*slash = '\0';
-	(void)snprintf(buffer, bytes, "its owner or a member of its group may");
-	if (stat(path, &st) < 0 && (!slash || stat(directory, &st) < 0))
+	}
+	if (!seen)
 		return;
 	group = getgrgid(st.st_gid);
-	if (group)
+	if (S_ISDIR(st.st_mode) && (st.st_mode & 0010) == 0)
+		(void)snprintf(buffer, bytes,
+			       "only the owner of %s may: become that user, or use sudo", seen);
+	else if (group)
 		(void)snprintf(
 			buffer, bytes,
 			"members of group %s may: sudo usermod -aG %s $USER, then log in again; "
