@@ -292,11 +292,6 @@ bool scsi_compare_and_write_resume(struct scsi_task *task, int res)
 
 /* --- WRITE SAME --- */
 
-static bool all_zero(const uint8_t *p, uint32_t bytes)
-{
-	return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
-}
-
 static bool write_same_next(struct scsi_task *task)
 {
 	uint32_t blocks = piece(task);
@@ -308,8 +303,9 @@ static bool write_same_next(struct scsi_task *task)
 }
 
 /*
- * SBC-3, 5.43. No blocks means to the end of the medium. With UNMAP, blocks of zeros are given
- * back, since they read as zeros then (LBPRZ); other data is written.
+ * SBC-3, 5.43. No blocks means to the end of the medium. With UNMAP the blocks are given back and
+ * read as zeros from then on (LBPRZ), whatever the data says, as other targets and libiscsi's suite
+ * have it; Linux sends zeros.
  */
 bool scsi_write_same(struct scsi_task *task)
 {
@@ -327,7 +323,7 @@ bool scsi_write_same(struct scsi_task *task)
 	task->block_count = (uint32_t)blocks;
 	if (blocks == 0)
 		return scsi_good(task);
-	if (task->cdb[1] & 0x08 && (no_data || all_zero(task->data, SECTOR))) {
+	if (task->cdb[1] & 0x08) {
 		scsi_io(task, STORE_DISCARD, task->lba, blocks, NULL, false);
 		return false;
 	}

@@ -29,7 +29,7 @@
 #define TRANSFER_BLOCKS_MAX   (LIMIT_IO_BUFFER_BYTES / STORE_SECTOR_BYTES)
 #define COMPARE_BLOCKS_MAX    255u
 #define UNMAP_BLOCKS_MAX      (1u << 20)
-#define WRITE_SAME_BLOCKS_MAX (1u << 18)
+#define WRITE_SAME_BLOCKS_MAX (1u << 15)
 
 /* Additional sense codes with qualifiers (SPC-4, annex F). */
 enum {
