@@ -4,8 +4,10 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -175,6 +177,35 @@ static void log_levels_by_name(void **state)
 	assert_int_equal(level, LOG_LEVEL_DEBUG);
 }
 
+/* Standard error goes to a file meanwhile. */
+static void log_storm_is_cut_and_errors_are_not(void **state)
+{
+	char path[] = "/tmp/base_test.XXXXXX";
+	int file = mkstemp(path), saved = dup(STDERR_FILENO);
+	unsigned lines = 0, errors = 0;
+	char line[256];
+	FILE *f;
+
+	(void)state;
+	assert_true(file >= 0 && dup2(file, STDERR_FILENO) >= 0);
+	for (unsigned i = 0; i < 5000; i++)
+		log_warn("storm");
+	for (unsigned i = 0; i < 10; i++)
+		log_error("real");
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		lines += strstr(line, "storm") != NULL;
+		errors += strstr(line, "real") != NULL;
+	}
+	assert_in_range(lines, 500, 2000);
+	assert_int_equal(errors, 10);
+	fclose(f);
+	close(file);
+	close(saved);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +215,7 @@ int main(void)
 		cmocka_unit_test(list_keeps_order_and_survives_removal_in_walk),
 		cmocka_unit_test(mailbox_loses_nothing_and_keeps_each_senders_order),
 		cmocka_unit_test(log_levels_by_name),
+		cmocka_unit_test(log_storm_is_cut_and_errors_are_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,9 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,11 @@
 
 /* A longer line is cut; text from peers is bounded before it gets here. */
 #define LINE_BYTES_MAX 1024
+
+/* Peers can provoke lines: a storm of them must not fill the disk. Errors are ours and few, and
+ * are always shown; so is everything at debug level. */
+#define LINES_A_SECOND 50
+#define LINES_BURST    1000
 
 static const char *log_program = "lunroot";
 static enum log_level log_shown = LOG_LEVEL_INFO;
@@ -80,9 +87,43 @@ static size_t log_prefix(char *line, size_t bytes, enum log_level level)
 	return (size_t)n;
 }
 
+/*
+ * Whether there is room for one more line now; ret_lost is how many were left out since the last
+ * one. A bucket of LINES_BURST that fills at LINES_A_SECOND.
+ */
+static bool log_admits(unsigned *ret_lost)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static int64_t filled_ms;
+	static int64_t room = LINES_BURST;
+	static unsigned lost;
+	struct timespec now;
+	int64_t now_ms;
+	bool admitted;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	pthread_mutex_lock(&lock);
+	if (now_ms - filled_ms >= 1000) {
+		room += (now_ms - filled_ms) / 1000 * LINES_A_SECOND;
+		filled_ms = now_ms;
+	}
+	if (room > LINES_BURST)
+		room = LINES_BURST;
+	admitted = room > 0;
+	room -= admitted;
+	lost += !admitted;
+	*ret_lost = admitted ? lost : 0;
+	if (admitted)
+		lost = 0;
+	pthread_mutex_unlock(&lock);
+	return admitted;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	int saved = errno;
+	unsigned lost = 0;
 	char line[LINE_BYTES_MAX];
 	size_t used;
 	va_list ap;
@@ -90,6 +131,10 @@ void log_line(enum log_level level, const char *format, ...)
 
 	if (!log_enabled(level))
 		return;
+	if (level > LOG_LEVEL_ERROR && log_shown < LOG_LEVEL_DEBUG && !log_admits(&lost))
+		return;
+	if (lost)
+		log_line(LOG_LEVEL_ERROR, "%u lines were left out: too many at once", lost);
 	used = log_prefix(line, sizeof(line), level);
 	va_start(ap, format);
 	n = vsnprintf(line + used, sizeof(line) - used - 1, format, ap);
