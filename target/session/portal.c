@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -19,6 +20,8 @@
 
 #define BACKLOG         1024
 #define ACCEPT_RETRY_MS 100
+#define PORT_WAIT_MS    1000
+#define PORT_RETRY_MS   10
 /* Accepted in one go before the cancel took effect. */
 #define ACCEPT_SLACK_MAX 256
 
@@ -164,6 +167,26 @@ static bool split(const char *text, char host[LIMIT_ADDRESS_TEXT_BYTES],
 	return bracketed == (strchr(host, ':') != NULL);
 }
 
+/*
+ * A lunrootd that was killed still has its port for some milliseconds: the kernel takes an
+ * io_uring, and the listening socket that an accept in it holds, apart after the process is gone.
+ * Whoever starts us again at once must not be told that the port is taken.
+ */
+static int bind_patiently(int fd, const struct addrinfo *info)
+{
+	const struct timespec pause = {.tv_nsec = PORT_RETRY_MS * 1000000};
+	bool bound = false;
+
+	for (unsigned waited_ms = 0;; waited_ms += PORT_RETRY_MS) {
+		bound = bound || bind(fd, info->ai_addr, info->ai_addrlen) == 0;
+		if (bound && listen(fd, BACKLOG) == 0)
+			return 0;
+		if (errno != EADDRINUSE || waited_ms >= PORT_WAIT_MS)
+			return errno;
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
 static int bind_and_listen(int fd, const struct addrinfo *info)
 {
 	int one = 1;
@@ -172,9 +195,7 @@ static int bind_and_listen(int fd, const struct addrinfo *info)
 	/* So that 0.0.0.0 and [::] can stand side by side. */
 	if (info->ai_family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, info->ai_addr, info->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
-		return errno;
-	return 0;
+	return bind_patiently(fd, info);
 }
 
 static void accept_done(struct ring_op *op, int res);
