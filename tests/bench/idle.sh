@@ -40,7 +40,7 @@ measure() { # NAME PID PORTAL IQN
 daemon_begin
 daemon_start
 truncate -s 64M "$daemon_dir/base.img"
-ctl import "$daemon_dir/base.img" base ${IMPORT_OPTIONS:-} >/dev/null || fail "import"
+ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
 for ((i = 1; i <= count; i++)); do
 	ctl clone base "node-$i" --no-auth >/dev/null || fail "clone $i"
 done

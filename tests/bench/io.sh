@@ -61,7 +61,7 @@ daemon_start
 say "making a disk of 512 MiB with data in every block"
 openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff -iv 00000000000000000000000000000000 \
 	-in /dev/zero 2>/dev/null | head -c $((512 << 20)) >"$daemon_dir/base.img"
-ctl import "$daemon_dir/base.img" base ${IMPORT_OPTIONS:-} >/dev/null || fail "import"
+ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
 ctl clone base node --no-auth >/dev/null || fail "clone"
 mv "$daemon_dir/base.img" "$daemon_dir/file.img"
 cp "$daemon_dir/file.img" "$daemon_dir/tgt.img"

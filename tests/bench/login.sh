@@ -19,7 +19,7 @@ measure() { # NAME PORTAL IQN
 daemon_begin
 daemon_start
 truncate -s 64M "$daemon_dir/base.img"
-ctl import "$daemon_dir/base.img" base ${IMPORT_OPTIONS:-} >/dev/null || fail "import"
+ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
 ctl clone base node --no-auth --shared >/dev/null || fail "clone"
 iqn=$(ctl url node) iqn=${iqn#iscsi://*/} iqn=${iqn%/0}
 measure lunrootd "$daemon_portal" "$iqn"

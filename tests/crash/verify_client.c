@@ -79,7 +79,7 @@ struct client {
 	struct record *record;
 	uint8_t *locked; /* sectors under an operation; overlaps are never sent */
 	struct op ops[DEPTH_MAX];
-	unsigned depth, in_flight, flush_percent, discard_percent;
+	unsigned depth, in_flight, flush_percent, discard_percent, fua_percent;
 	uint64_t random, slowest_ms, busy_count;
 	bool bad, died;
 };
@@ -314,7 +314,7 @@ static void prepare_write(struct client *c, struct op *op)
 	struct record *record = c->record;
 
 	op->generation = record->next_generation++ & ~ZEROED;
-	op->fua = next_random(c, 100) < 5;
+	op->fua = next_random(c, 100) < c->fua_percent;
 	for (uint32_t i = 0; i < op->count; i++) {
 		sector_make(op->data + i * SECTOR_BYTES, op->lba + i, op->generation);
 		record->sectors[op->lba + i].pending = op->generation;
@@ -521,12 +521,13 @@ static void explain(const struct record *record, const uint8_t *data, uint32_t l
 
 /* Judges one block and takes what was found as the new truth. */
 static bool verify_block(struct record *record, const uint8_t *data, uint32_t lba, uint32_t count,
-			 bool power_loss)
+			 bool power_loss, unsigned *rolled_back)
 {
 	uint32_t found[BLOCK_SECTORS];
 	bool good = block_is_latest(record, data, lba, count, found);
 
 	if (!good && power_loss && block_is_durable(record, data, lba, count)) {
+		*rolled_back += 1;
 		for (uint32_t i = 0; i < count; i++)
 			found[i] = record->sectors[lba + i].durable;
 		good = true;
@@ -546,7 +547,7 @@ static bool verify_block(struct record *record, const uint8_t *data, uint32_t lb
 static int run_verify(struct client *c, bool power_loss)
 {
 	struct record *record = c->record;
-	unsigned bad_count = 0;
+	unsigned bad_count = 0, rolled_back = 0;
 
 	for (uint32_t lba = 0; lba < record->sector_count; lba += READ_SECTORS) {
 		uint32_t left = record->sector_count - lba;
@@ -565,7 +566,8 @@ static int run_verify(struct client *c, bool power_loss)
 			const uint8_t *data = task->datain.data + at * SECTOR_BYTES;
 			uint32_t sectors = count - at < BLOCK_SECTORS ? count - at : BLOCK_SECTORS;
 
-			if (!verify_block(record, data, lba + at, sectors, power_loss) &&
+			if (!verify_block(record, data, lba + at, sectors, power_loss,
+					  &rolled_back) &&
 			    bad_count++ < FAILURES_SHOWN)
 				explain(record, data, lba + at, sectors);
 		}
@@ -576,7 +578,9 @@ static int run_verify(struct client *c, bool power_loss)
 	       "blocks\n",
 	       record->sector_count, (unsigned long long)record->acked_writes,
 	       (unsigned long long)record->acked_flushes,
-	       (unsigned long long)record->acked_discards, bad_count);
+	       (unsigned long long)record->acked_discards, bad_count, power_loss ? "" : "\n");
+	if (power_loss)
+		printf(", %u blocks as the last flush left them\n", rolled_back);
 	return bad_count ? EXIT_BAD : EXIT_GOOD;
 }
 
@@ -689,9 +693,11 @@ int main(int argc, char **argv)
 		{"discard-percent", 1, NULL, 'D'},
 		{"power-loss", 0, NULL, 'p'},
 		{"initiator", 1, NULL, 'i'},
+		{"fua-percent", 1, NULL, 'F'},
 		{NULL, 0, NULL, 0},
 	};
-	static struct client c = {.depth = 24, .flush_percent = 2, .discard_percent = 4};
+	static struct client c = {
+		.depth = 24, .flush_percent = 2, .discard_percent = 4, .fua_percent = 3};
 	const char *url = NULL, *record = NULL, *verb = argc > 1 ? argv[1] : "";
 	const char *initiator = "iqn.2026-11.local.lunroot.test:verify";
 	unsigned seconds = 10;
@@ -711,6 +717,7 @@ int main(int argc, char **argv)
 		case 's': c.random = strtoull(optarg, NULL, 0); break;
 		case 'f': c.flush_percent = (unsigned)strtoul(optarg, NULL, 0); break;
 		case 'D': c.discard_percent = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'F': c.fua_percent = (unsigned)strtoul(optarg, NULL, 0); break;
 		case 'p': power_loss = true; break;
 		case 'i': initiator = optarg; break;
 		default: usage();

@@ -86,8 +86,13 @@ daemon_alive() {
 	[ -n "$daemon_pid" ] && kill -0 "$daemon_pid" 2>/dev/null
 }
 
+# Its advice ("next: ...") is for people, so it goes to a file; errors can be read there.
 ctl() {
-	"$lunctl" --socket "$daemon_dir/run/control.sock" "$@"
+	"$lunctl" --socket "$daemon_dir/run/control.sock" "$@" 2>"$daemon_dir/ctl.log" || {
+		local status=$?
+		cat "$daemon_dir/ctl.log" >&2
+		return $status
+	}
 }
 
 daemon_start() {

@@ -1209,7 +1209,7 @@ static double run_workers(struct worker *workers, unsigned count, struct watch *
 	while (!atomic_load(&stop) && speaker_now_ms() < end_ms) {
 		usleep(100000);
 		if (watch)
-			watch_sample(watch, atomic_load(&pdus_sent) >= options.count / 2);
+			watch_sample(watch);
 		if ((watch && !watch_alive(watch)) || (witness && witness_failed(witness)))
 			break;
 	}

@@ -37,7 +37,7 @@ daemon_begin
 trap '[ -n "$relay_pid" ] && kill -KILL "$relay_pid"; daemon_cleanup' EXIT
 "$client" fill "$daemon_dir/base.img" $((16 << 20)) || fail "fill"
 daemon_start
-ctl import "$daemon_dir/base.img" base ${IMPORT_OPTIONS:-} >/dev/null || fail "import"
+ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
 ctl clone base node >/dev/null || fail "clone"
 url=$(ctl url node)
 

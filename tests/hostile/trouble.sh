@@ -37,7 +37,7 @@ fi
 mount -t tmpfs -o size=48m none "$daemon_dir/state" || skip "no mount"
 "$client" fill "$daemon_dir/base.img" $((16 << 20)) || fail "fill"
 daemon_start
-ctl import "$daemon_dir/base.img" base ${IMPORT_OPTIONS:-} >/dev/null || fail "import"
+ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
 ctl clone base node >/dev/null || fail "clone"
 url=$(ctl url node)
 # 16 MiB are used by the image; leave about 2 to the node.

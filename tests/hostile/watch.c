@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FDS_WAIT_MS 40000 /* half-open connections end with the login timeout of 15 s */
+/* Half-open connections end with the login timeout of 15 s, pools are trimmed after 5 s. */
+#define SETTLE_MS 40000
 
 static unsigned count_fds(pid_t pid)
 {
@@ -74,39 +75,39 @@ bool watch_alive(const struct watch *watch)
 	return alive;
 }
 
-void watch_sample(struct watch *watch, bool second_half)
+void watch_sample(struct watch *watch)
 {
-	unsigned *max = second_half ? &watch->anon_max_second_half : &watch->anon_max_first_half;
 	unsigned kib = anon_kib(watch->pid);
 
-	if (kib > *max)
-		*max = kib;
+	if (kib > watch->anon_max)
+		watch->anon_max = kib;
 }
 
 bool watch_end(struct watch *watch, unsigned rss_slack_mib)
 {
-	unsigned fds = 0;
+	unsigned fds = 0, anon = 0;
+	bool settled = false;
 
-	for (unsigned waited = 0; waited <= FDS_WAIT_MS; waited += 100) {
+	for (unsigned waited = 0; waited <= SETTLE_MS && !settled; waited += 100) {
 		fds = count_fds(watch->pid);
-		if (fds <= watch->fds_at_begin)
-			break;
-		usleep(100000);
+		anon = anon_kib(watch->pid);
+		settled = fds <= watch->fds_at_begin &&
+			  anon <= watch->anon_at_begin + rss_slack_mib * 1024;
+		if (!settled)
+			usleep(100000);
 	}
-	printf("daemon: descriptors %u -> %u; anonymous memory %u KiB at first, at most %u KiB in "
+	printf("daemon: descriptors %u -> %u; anonymous memory %u KiB, at most %u KiB, %u KiB in "
 	       "the "
-	       "first half, %u KiB in the second\n",
-	       watch->fds_at_begin, fds, watch->anon_at_begin, watch->anon_max_first_half,
-	       watch->anon_max_second_half);
+	       "end\n",
+	       watch->fds_at_begin, fds, watch->anon_at_begin, watch->anon_max, anon);
 	if (fds > watch->fds_at_begin) {
 		snprintf(watch->failure, sizeof(watch->failure),
 			 "%u descriptors were not given back", fds - watch->fds_at_begin);
 		return false;
 	}
-	if (watch->anon_max_second_half > watch->anon_max_first_half + rss_slack_mib * 1024) {
+	if (!settled)
 		snprintf(watch->failure, sizeof(watch->failure),
-			 "memory grew in the second half by more than %u MiB", rss_slack_mib);
-		return false;
-	}
-	return true;
+			 "%u KiB of memory more than at the beginning were not given back",
+			 anon - watch->anon_at_begin);
+	return settled;
 }

@@ -12,15 +12,15 @@ struct watch {
 	pid_t pid;
 	unsigned fds_at_begin;
 	/* KiB of RssAnon; live maps and files are not ours to judge */
-	unsigned anon_at_begin, anon_max_first_half, anon_max_second_half;
+	unsigned anon_at_begin, anon_max;
 	char failure[200];
 };
 
 /* Takes the baseline; false after printing why not. */
 bool watch_begin(struct watch *watch, pid_t pid);
 bool watch_alive(const struct watch *watch);
-void watch_sample(struct watch *watch, bool second_half);
-/* Waits until descriptors are back at the baseline, prints, and judges. */
+void watch_sample(struct watch *watch);
+/* Waits until descriptors and memory are back at the baseline, prints, and judges. */
 bool watch_end(struct watch *watch, unsigned rss_slack_mib);
 
 #endif
