@@ -341,7 +341,8 @@ int node_delete(struct control *control, struct node *node, struct api_error *er
 /* Opens the disks and hands them to the server; cb may be NULL. On failure nothing is called, the
  * node is damaged, and its message says why. */
 int node_serve(struct control *control, struct node *node, server_cb cb, void *arg);
-void node_new_credentials(struct node *node);
+/* -EIO without random numbers. */
+int node_new_credentials(struct node *node);
 
 /* --- JSON --- */
 

@@ -267,7 +267,8 @@ static int serve(struct http *http, int *fd, struct store_error *err)
 	if (!http->evhttp || !http->sweep)
 		return bind_error(http->path, -ENOMEM, err);
 	evhttp_set_timeout(http->evhttp, CLIENT_TIMEOUT_S);
-	evhttp_set_max_body_size(http->evhttp, LIMIT_CONTROL_BODY_BYTES);
+	/* Twice, so that request_parse can say in JSON what is wrong. */
+	evhttp_set_max_body_size(http->evhttp, 2 * LIMIT_CONTROL_BODY_BYTES);
 	evhttp_set_max_headers_size(http->evhttp, HEADERS_BYTES_MAX);
 	evhttp_set_gencb(http->evhttp, on_request, http);
 	evhttp_set_bevcb(http->evhttp, on_client, http);

@@ -20,23 +20,20 @@
 /* --- credentials --- */
 
 /* Letters and digits survive URLs, shells and configuration files; each has log2(62) bits. */
-static void random_text(char *to, unsigned chars)
+static int random_text(char *to, unsigned chars)
 {
-	static const char alphabet[62] =
+	static const char alphabet[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	unsigned char byte;
 
 	for (unsigned i = 0; i < chars;) {
-		/* OpenSSL's generator fails only if the system has no entropy source: no secret
-		 * may be made then. */
-		if (RAND_bytes(&byte, 1) != 1) {
-			log_error("no random numbers: %s", "the system's source failed");
-			abort();
-		}
-		if (byte < 248) /* 4 * 62: without this, some would come more often */
+		if (RAND_bytes(&byte, 1) != 1)
+			return -EIO; /* no entropy: no secret may be made */
+		if (byte < 248)      /* 4 * 62: without this, some would come more often */
 			to[i++] = alphabet[byte % 62];
 	}
 	to[chars] = '\0';
+	return 0;
 }
 
 static void name_credentials(struct node *node)
@@ -46,16 +43,20 @@ static void name_credentials(struct node *node)
 		       node->name);
 }
 
-void node_new_credentials(struct node *node)
+int node_new_credentials(struct node *node)
 {
 	struct credentials *cred = &node->cred;
+	int r = random_text(cred->secret, SECRET_CHARS);
 
 	name_credentials(node);
-	random_text(cred->secret, SECRET_CHARS);
-	random_text(cred->operator_secret, SECRET_CHARS);
 	(void)snprintf(cred->mutual_user, sizeof(cred->mutual_user), "lunroot-");
-	random_text(cred->mutual_user + strlen("lunroot-"), 8);
-	random_text(cred->mutual_secret, SECRET_CHARS);
+	if (r == 0)
+		r = random_text(cred->operator_secret, SECRET_CHARS);
+	if (r == 0)
+		r = random_text(cred->mutual_user + strlen("lunroot-"), 8);
+	if (r == 0)
+		r = random_text(cred->mutual_secret, SECRET_CHARS);
+	return r;
 }
 
 static void conf_chap(struct target_chap *chap, const char *user, const char *secret)
@@ -204,7 +205,10 @@ static struct node *node_new(const struct api_call *call, const struct image *im
 	node->removable = call->removable;
 	node->scratch = call->scratch;
 	node->created = time(NULL);
-	node_new_credentials(node);
+	if (node_new_credentials(node) < 0) {
+		node_free(node);
+		return NULL;
+	}
 	for (unsigned i = 0; i < node->lun_count; i++) {
 		struct lun *lun = &node->luns[i];
 

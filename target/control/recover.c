@@ -322,7 +322,9 @@ static int rebuild_node(struct control *control, struct found_layer *layers, siz
 	node->image_uuid = first->info.parent_uuid;
 	node->auth = true;
 	node->created = time(NULL);
-	node_new_credentials(node);
+	r = node_new_credentials(node);
+	if (r < 0)
+		goto fail;
 	rebuild_lun(layers, count, first, 0, &node->luns[node->lun_count++]);
 	for (size_t i = 0; i < count && node->lun_count < LIMIT_LUNS_PER_NODE; i++) {
 		if (layers[i].used || layers[i].info.parent_kind != STORE_PARENT_NONE ||
