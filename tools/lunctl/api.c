@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,20 +106,19 @@ bool name_valid(const char *name)
 /* Who may open it: the group of the socket, or of the first directory above it that we may see. */
 static void owner_group(const char *path, char *buffer, size_t bytes)
 {
-	char *AUTO_FREE seen = strdup(path);
+	char seen[PATH_MAX];
 	const struct group *group;
 	struct stat st;
 
 	(void)snprintf(buffer, bytes, "use sudo, or become a user who may");
-	while (seen && stat(seen, &st) < 0) {
+	(void)snprintf(seen, sizeof(seen), "%s", path);
+	while (stat(seen, &st) < 0) {
 		char *slash = strrchr(seen, '/');
 
 		if (!slash || slash == seen)
 			return;
 		*slash = '\0';
 	}
-	if (!seen)
-		return;
 	group = getgrgid(st.st_gid);
 	if (S_ISDIR(st.st_mode) && (st.st_mode & 0010) == 0)
 		(void)snprintf(buffer, bytes,

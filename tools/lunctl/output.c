@@ -182,7 +182,8 @@ const char *eta_format(uint64_t done, uint64_t total, uint64_t elapsed_ms,
 	if (elapsed_ms < PROGRESS_JUDGE_MS || done == 0)
 		return buffer;
 	bytes_per_s = (double)done * 1000.0 / (double)elapsed_ms;
-	(void)size_format((uint64_t)bytes_per_s, rate);
+	/* The daemon's numbers may be anything; what a conversion can't hold it must not see. */
+	(void)size_format(bytes_per_s < 0x1p63 ? (uint64_t)bytes_per_s : INT64_MAX, rate);
 	if (total <= done) {
 		(void)snprintf(buffer, OUTPUT_ETA_BYTES, ", %s/s", rate);
 		return buffer;
