@@ -507,7 +507,7 @@ static void write_step(struct file_io *f)
 			return;
 		}
 		f->step = STEP_MIDDLE;
-		/* fall through */
+		__attribute__((fallthrough));
 	case STEP_MIDDLE:
 		middle_range(f, &begin, &end);
 		if (end > begin) {
@@ -515,7 +515,7 @@ static void write_step(struct file_io *f)
 			return;
 		}
 		f->step = STEP_TAIL;
-		/* fall through */
+		__attribute__((fallthrough));
 	case STEP_TAIL:
 		if (f->last_block != f->first_block && is_partial(f, f->last_block)) {
 			partial_start(f, f->last_block);

@@ -244,13 +244,15 @@ static void layer_add(void)
 	struct store_layer_info info = {.size_bytes = DISK_BLOCKS * STORE_BLOCK_BYTES};
 	struct store_error err = {""};
 	unsigned i = t.layer_count++;
+	char path[sizeof(t.layers[0])];
 
 	store_uuid_generate(&info.uuid);
 	t.layer_uuids[i] = info.uuid;
 	info.parent_kind = i == 0 ? STORE_PARENT_IMAGE : STORE_PARENT_LAYER;
 	info.parent_uuid = i == 0 ? t.image_uuid : t.layer_uuids[i - 1];
 	info.parent_size_bytes = i == 0 ? IMAGE_BYTES : DISK_BLOCKS * STORE_BLOCK_BYTES;
-	(void)snprintf(t.layers[i], sizeof(t.layers[i]), "%s/layer%u", t.dir, t.layer_number++);
+	(void)snprintf(path, sizeof(path), "%s/layer%u", t.dir, t.layer_number++);
+	memcpy(t.layers[i], path, sizeof(path));
 	must(store_layer_create(t.layers[i], &info, &err), &err);
 }
 
