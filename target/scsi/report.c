@@ -280,6 +280,8 @@ bool scsi_test_unit_ready(struct scsi_task *task)
 /*
  * START STOP UNIT (SBC-3, 5.25). A stop flushes first; power conditions are accepted and mean
  * nothing. IMMED is not needed: all of it is quick but the flush, and that is better awaited.
+ * A removable medium has no spindle that stops: without LOEJ it is flushed and stays ready, and no
+ * power condition is strange to it.
  */
 bool scsi_start_stop(struct scsi_task *task)
 {
@@ -291,7 +293,7 @@ bool scsi_start_stop(struct scsi_task *task)
 	if (condition != 0) {
 		/* ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0 */
 		bool known = (condition >= 1 && condition <= 3) || condition == 7 ||
-			     condition == 0xa || condition == 0xb;
+			     condition == 0xa || condition == 0xb || unit->removable;
 
 		return known ? scsi_good(task) : scsi_fail_cdb(task, 4, 7);
 	}
@@ -325,7 +327,7 @@ bool scsi_start_stop_resume(struct scsi_task *task, int res)
 	if (task->cdb[4] & 0x02)
 		unit->ejected = true;
 	else
-		unit->stopped = true;
+		unit->stopped = !unit->removable;
 	return scsi_good(task);
 }
 

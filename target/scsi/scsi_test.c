@@ -1455,6 +1455,17 @@ static void removable_medium(void **state)
 	ASSERT_SENSE(SENSE_UNIT_ATTENTION, 0x2800);
 	RUN_LUN3(0x1e, 0, 0, 0, 2);
 	ASSERT_SENSE(SENSE_ILLEGAL_REQUEST, 0x2400);
+	/* Nothing but LOEJ takes it away. */
+	RUN_LUN3(0x1b, 0, 0, 0, 0x00);
+	ASSERT_GOOD();
+	RUN_LUN3(0x00);
+	ASSERT_GOOD();
+	for (unsigned condition = 1; condition < 16; condition++) {
+		RUN_LUN3(0x1b, 1, 0, 0, (uint8_t)(condition << 4 | 0x02));
+		ASSERT_GOOD();
+		RUN_LUN3(0x00);
+		ASSERT_GOOD();
+	}
 }
 
 /* A node that ejected or stopped its disk at shutdown must boot again. */
