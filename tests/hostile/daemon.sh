@@ -1,7 +1,8 @@
 # A private lunrootd for a test script: sourced, not run.
 #
 # Wants LUNROOT_BUILD (the build directory; default: build in the project). State lies in a new
-# folder on tmpfs and goes away at exit; the daemon is ended by its process id.
+# folder on tmpfs, or below LUNROOT_TEST_STATE (a folder on a real disk, say), and goes away at
+# exit; the daemon is ended by its process id.
 #
 #   daemon_begin              folders and a free port
 #   daemon_start [OPTIONS]    starts and waits until it answers
@@ -17,6 +18,7 @@ lunrootd=${LUNROOTD:-$LUNROOT_BUILD/target/lunrootd}
 lunctl=${LUNCTL:-$LUNROOT_BUILD/tools/lunctl}
 daemon_pid=
 daemon_dir=
+daemon_state=
 
 say() {
 	printf '%s\n' "$*"
@@ -51,9 +53,8 @@ daemon_cleanup() {
 		kill -KILL "$daemon_pid" 2>/dev/null
 		wait "$daemon_pid" 2>/dev/null
 	fi
-	if [ -n "$daemon_dir" ]; then
-		rm -rf "$daemon_dir"
-	fi
+	[ -z "$daemon_dir" ] || rm -rf "$daemon_dir"
+	[ -z "$daemon_state" ] || rm -rf "$daemon_state"
 }
 
 daemon_begin() {
@@ -62,7 +63,13 @@ daemon_begin() {
 	daemon_dir=$(mktemp -d "/dev/shm/lunroot-test.XXXXXX")
 	trap daemon_cleanup EXIT
 	trap 'exit 130' INT TERM
-	mkdir "$daemon_dir/state" "$daemon_dir/run"
+	mkdir "$daemon_dir/run"
+	if [ -n "${LUNROOT_TEST_STATE:-}" ]; then
+		daemon_state=$(mktemp -d "$LUNROOT_TEST_STATE/lunroot-test.XXXXXX")
+		ln -s "$daemon_state" "$daemon_dir/state"
+	else
+		mkdir "$daemon_dir/state"
+	fi
 	daemon_portal=127.0.0.1:$(free_port)
 	# Sanitizers: the quarantine would look like growth.
 	export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=8:detect_leaks=1"

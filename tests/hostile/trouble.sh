@@ -35,6 +35,7 @@ if [ "${LUNROOT_CHECK:-full}" = quick ]; then
 fi
 [ "$(id -u)" -eq 0 ] || skip "the full disk needs root"
 mount -t tmpfs -o size=48m none "$daemon_dir/state" || skip "no mount"
+trap 'umount -l "$daemon_dir/state"; daemon_cleanup' EXIT
 "$client" fill "$daemon_dir/base.img" $((16 << 20)) || fail "fill"
 daemon_start
 ctl import "$daemon_dir/base.img" base --force >/dev/null || fail "import"
