@@ -7,13 +7,27 @@
 
 #include <stdint.h>
 
-typedef struct { uint8_t b[2]; } be16_t;
-typedef struct { uint8_t b[3]; } be24_t;
-typedef struct { uint8_t b[4]; } be32_t;
-typedef struct { uint8_t b[8]; } be64_t;
-typedef struct { uint8_t b[2]; } le16_t;
-typedef struct { uint8_t b[4]; } le32_t;
-typedef struct { uint8_t b[8]; } le64_t;
+typedef struct {
+	uint8_t b[2];
+} be16_t;
+typedef struct {
+	uint8_t b[3];
+} be24_t;
+typedef struct {
+	uint8_t b[4];
+} be32_t;
+typedef struct {
+	uint8_t b[8];
+} be64_t;
+typedef struct {
+	uint8_t b[2];
+} le16_t;
+typedef struct {
+	uint8_t b[4];
+} le32_t;
+typedef struct {
+	uint8_t b[8];
+} le64_t;
 
 /* The same conversions for bytes that lie in a CDB or in parameter data. */
 static inline uint16_t get_be16(const uint8_t *p)
@@ -61,14 +75,38 @@ static inline void put_be64(uint8_t *p, uint64_t v)
 	put_be32(p + 4, (uint32_t)v);
 }
 
-static inline uint16_t be16_get(be16_t v) { return get_be16(v.b); }
-static inline uint32_t be24_get(be24_t v) { return get_be24(v.b); }
-static inline uint32_t be32_get(be32_t v) { return get_be32(v.b); }
-static inline uint64_t be64_get(be64_t v) { return get_be64(v.b); }
-static inline void be16_put(be16_t *p, uint16_t v) { put_be16(p->b, v); }
-static inline void be24_put(be24_t *p, uint32_t v) { put_be24(p->b, v); }
-static inline void be32_put(be32_t *p, uint32_t v) { put_be32(p->b, v); }
-static inline void be64_put(be64_t *p, uint64_t v) { put_be64(p->b, v); }
+static inline uint16_t be16_get(be16_t v)
+{
+	return get_be16(v.b);
+}
+static inline uint32_t be24_get(be24_t v)
+{
+	return get_be24(v.b);
+}
+static inline uint32_t be32_get(be32_t v)
+{
+	return get_be32(v.b);
+}
+static inline uint64_t be64_get(be64_t v)
+{
+	return get_be64(v.b);
+}
+static inline void be16_put(be16_t *p, uint16_t v)
+{
+	put_be16(p->b, v);
+}
+static inline void be24_put(be24_t *p, uint32_t v)
+{
+	put_be24(p->b, v);
+}
+static inline void be32_put(be32_t *p, uint32_t v)
+{
+	put_be32(p->b, v);
+}
+static inline void be64_put(be64_t *p, uint64_t v)
+{
+	put_be64(p->b, v);
+}
 
 static inline uint16_t le16_get(le16_t v)
 {

@@ -58,12 +58,12 @@ static inline void list_splice(struct list *to, struct list *from)
 }
 
 #define LIST_ENTRY(node, type, member) CONTAINER_OF(node, type, member)
-#define LIST_FIRST(head, type, member)                                                             \
+#define LIST_FIRST(head, type, member) \
 	(list_empty(head) ? NULL : LIST_ENTRY((head)->next, type, member))
 
 /* `pos` may be removed within the body; its successor may not. */
-#define list_for_each(pos, head)                                                                   \
-	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);              \
+#define list_for_each(pos, head)                                                      \
+	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head); \
 	     pos = pos##_next, pos##_next = pos->next)
 
 #endif

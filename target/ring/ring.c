@@ -50,7 +50,8 @@ static int uring_init(struct io_uring *uring)
 /* io_uring_enable_rings; liburing 2.3 declares it but does not export it. */
 static int uring_enable(struct io_uring *uring)
 {
-	long r = syscall(SYS_io_uring_register, uring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	long r = syscall(SYS_io_uring_register, uring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+			 0);
 
 	return r < 0 ? -errno : 0;
 }

@@ -67,7 +67,8 @@ struct ring_op {
 	/* res: the system call's result, or -errno. */
 	void (*done)(struct ring_op *op, int res);
 	bool more;           /* valid in done: a multishot operation goes on */
-	const uint8_t *data; /* valid in done of ring_recv_multishot: `res` bytes, only until done returns */
+	const uint8_t *data; /* valid in done of ring_recv_multishot: `res` bytes, only until done
+				returns */
 };
 
 /* Every new connection is a completion with its descriptor (close-on-exec). */
@@ -78,14 +79,20 @@ void ring_recv_multishot(struct ring *ring, struct ring_op *op, int fd);
 /* Straight into the caller's buffer. With MSG_WAITALL: all of it, or the peer closed. */
 void ring_recv(struct ring *ring, struct ring_op *op, int fd, void *data, size_t bytes, int flags);
 /* `msg` and all it points to live until done. */
-void ring_sendmsg(struct ring *ring, struct ring_op *op, int fd, const struct msghdr *msg, int flags);
+void ring_sendmsg(struct ring *ring, struct ring_op *op, int fd, const struct msghdr *msg,
+		  int flags);
 void ring_close(struct ring *ring, struct ring_op *op, int fd);
-void ring_read(struct ring *ring, struct ring_op *op, int fd, void *data, size_t bytes, uint64_t offset);
-void ring_write(struct ring *ring, struct ring_op *op, int fd, const void *data, size_t bytes, uint64_t offset);
-void ring_readv(struct ring *ring, struct ring_op *op, int fd, const struct iovec *iov, unsigned iov_count, uint64_t offset);
-void ring_writev(struct ring *ring, struct ring_op *op, int fd, const struct iovec *iov, unsigned iov_count, uint64_t offset);
+void ring_read(struct ring *ring, struct ring_op *op, int fd, void *data, size_t bytes,
+	       uint64_t offset);
+void ring_write(struct ring *ring, struct ring_op *op, int fd, const void *data, size_t bytes,
+		uint64_t offset);
+void ring_readv(struct ring *ring, struct ring_op *op, int fd, const struct iovec *iov,
+		unsigned iov_count, uint64_t offset);
+void ring_writev(struct ring *ring, struct ring_op *op, int fd, const struct iovec *iov,
+		 unsigned iov_count, uint64_t offset);
 void ring_fdatasync(struct ring *ring, struct ring_op *op, int fd);
-void ring_fallocate(struct ring *ring, struct ring_op *op, int fd, int mode, uint64_t offset, uint64_t bytes);
+void ring_fallocate(struct ring *ring, struct ring_op *op, int fd, int mode, uint64_t offset,
+		    uint64_t bytes);
 /* Asks the kernel to end `target` early; target's own completion still comes (-ECANCELED or
  * its result). Nothing is reported of the cancelling itself. */
 void ring_cancel(struct ring *ring, struct ring_op *target);
@@ -136,7 +143,8 @@ struct ring_buf_waiter {
 
 /* Called once from the loop when memory came back; ask again then, and wait again if it is
  * not enough. First come, first served. */
-void ring_buf_waiter_init(struct ring_buf_waiter *waiter, void (*ready)(struct ring_buf_waiter *waiter));
+void ring_buf_waiter_init(struct ring_buf_waiter *waiter,
+			  void (*ready)(struct ring_buf_waiter *waiter));
 void ring_buf_wait(struct ring *ring, struct ring_buf_waiter *waiter);
 void ring_buf_wait_cancel(struct ring_buf_waiter *waiter);
 
@@ -145,7 +153,7 @@ struct ring_stats {
 	uint64_t recv_no_buffers; /* times the shared receive buffers were all in use */
 	size_t io_pool_bytes;     /* handed out now */
 	size_t io_pool_bytes_peak;
-	uint64_t io_pool_waits;   /* times the budget was used up */
+	uint64_t io_pool_waits; /* times the budget was used up */
 };
 
 void ring_stats(const struct ring *ring, struct ring_stats *ret_stats);

@@ -24,26 +24,26 @@ struct scsi_device;
 struct scsi_nexus;
 
 enum scsi_status { /* SAM-5, 5.3.1 */
-	SCSI_GOOD = 0x00,
-	SCSI_CHECK_CONDITION = 0x02,
-	SCSI_CONDITION_MET = 0x04,
-	SCSI_BUSY = 0x08,
-	SCSI_RESERVATION_CONFLICT = 0x18,
-	SCSI_TASK_SET_FULL = 0x28,
-	SCSI_ACA_ACTIVE = 0x30,
-	SCSI_TASK_ABORTED = 0x40,
+		   SCSI_GOOD = 0x00,
+		   SCSI_CHECK_CONDITION = 0x02,
+		   SCSI_CONDITION_MET = 0x04,
+		   SCSI_BUSY = 0x08,
+		   SCSI_RESERVATION_CONFLICT = 0x18,
+		   SCSI_TASK_SET_FULL = 0x28,
+		   SCSI_ACA_ACTIVE = 0x30,
+		   SCSI_TASK_ABORTED = 0x40,
 };
 
 enum scsi_sense_key { /* SPC-4, 4.5.6 */
-	SENSE_NO_SENSE = 0x0,
-	SENSE_NOT_READY = 0x2,
-	SENSE_MEDIUM_ERROR = 0x3,
-	SENSE_HARDWARE_ERROR = 0x4,
-	SENSE_ILLEGAL_REQUEST = 0x5,
-	SENSE_UNIT_ATTENTION = 0x6,
-	SENSE_DATA_PROTECT = 0x7,
-	SENSE_ABORTED_COMMAND = 0xb,
-	SENSE_MISCOMPARE = 0xe,
+		      SENSE_NO_SENSE = 0x0,
+		      SENSE_NOT_READY = 0x2,
+		      SENSE_MEDIUM_ERROR = 0x3,
+		      SENSE_HARDWARE_ERROR = 0x4,
+		      SENSE_ILLEGAL_REQUEST = 0x5,
+		      SENSE_UNIT_ATTENTION = 0x6,
+		      SENSE_DATA_PROTECT = 0x7,
+		      SENSE_ABORTED_COMMAND = 0xb,
+		      SENSE_MISCOMPARE = 0xe,
 };
 
 enum scsi_data { SCSI_DATA_NONE, SCSI_DATA_IN, SCSI_DATA_OUT };
@@ -53,7 +53,7 @@ enum scsi_attribute { SCSI_SIMPLE, SCSI_ORDERED, SCSI_HEAD_OF_QUEUE, SCSI_ACA };
 struct scsi_task {
 	/* Set by the transport before scsi_task_parse. */
 	struct scsi_nexus *nexus;
-	uint64_t lun;          /* eight bytes as in the PDU (SAM-5, 4.7), big-endian value */
+	uint64_t lun; /* eight bytes as in the PDU (SAM-5, 4.7), big-endian value */
 	uint8_t cdb[16];
 	/* How much data the initiator announced (EDTL); 0 if unknown. Only commands whose data
 	 * has one right size look at it (WRITE SAME, COMPARE AND WRITE). */
@@ -73,7 +73,7 @@ struct scsi_task {
 
 	/* Valid in done. */
 	enum scsi_status status;
-	uint32_t data_bytes;   /* data-in: bytes put into `data` */
+	uint32_t data_bytes; /* data-in: bytes put into `data` */
 	/* data-in: what the command would have moved had there been room; differs from data_bytes
 	 * only if the room was too small, and makes the residual. Truncation by ALLOCATION LENGTH
 	 * is inside it already. */
@@ -112,12 +112,12 @@ void scsi_task_fail(struct scsi_task *task, enum scsi_sense_key key, uint16_t as
 /* --- devices, made and changed by messages from the control plane --- */
 
 struct scsi_unit_config {
-	uint8_t lun;                /* 0 .. LIMIT_LUNS_PER_NODE - 1 */
-	store_uuid_t uuid;          /* identity: serial number and NAA designator come from it */
-	struct store_disk *disk;    /* taken; attached to this thread's ring */
-	bool read_only;             /* write-protected */
-	bool removable;             /* RMB */
-	char product[17];           /* "lunroot disk" */
+	uint8_t lun;             /* 0 .. LIMIT_LUNS_PER_NODE - 1 */
+	store_uuid_t uuid;       /* identity: serial number and NAA designator come from it */
+	struct store_disk *disk; /* taken; attached to this thread's ring */
+	bool read_only;          /* write-protected */
+	bool removable;          /* RMB */
+	char product[17];        /* "lunroot disk" */
 };
 
 int scsi_device_new(struct ring *ring, struct scsi_device **ret_device);
@@ -135,7 +135,8 @@ bool scsi_device_has_unit(const struct scsi_device *device, uint64_t lun);
  * told POWER ON, RESET, OR BUS DEVICE RESET OCCURRED. Free it when its last task is done: it
  * loses its reservations and prevents no removal (I_T nexus loss).
  */
-int scsi_nexus_new(struct scsi_device *device, const char *initiator_port, struct scsi_nexus **ret_nexus);
+int scsi_nexus_new(struct scsi_device *device, const char *initiator_port,
+		   struct scsi_nexus **ret_nexus);
 void scsi_nexus_free(struct scsi_nexus *nexus);
 
 /* Task management that changes unit state (the transport aborts the tasks themselves):

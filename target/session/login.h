@@ -42,7 +42,7 @@ void login_free(struct login *login);
 enum login_verdict {
 	LOGIN_MORE,   /* send the response; wait for the next request */
 	LOGIN_ADMIT,  /* security and parameters agreed: the session must be admitted (TSIH chosen,
-	                 old session ended) before login_finish makes the final response */
+			 old session ended) before login_finish makes the final response */
 	LOGIN_REFUSE, /* send the response, whose status says why, then close */
 };
 
@@ -57,7 +57,8 @@ struct login_reply {
  * of the default MaxRecvDataSegmentLength). The reply is filled for MORE and REFUSE.
  */
 enum login_verdict login_step(struct login *login, const struct wire_login_req *req,
-			      const uint8_t *data, uint32_t data_bytes, struct login_reply *ret_reply);
+			      const uint8_t *data, uint32_t data_bytes,
+			      struct login_reply *ret_reply);
 /* After LOGIN_ADMIT: the final response with this TSIH. */
 void login_finish(struct login *login, uint16_t tsih, struct login_reply *ret_reply);
 /* After LOGIN_ADMIT or at any time: a response that refuses with this status class and detail. */

@@ -17,10 +17,10 @@
 struct server;
 
 struct server_config {
-	unsigned reactor_count;        /* 0: one per core, at most LIMIT_REACTORS */
-	struct mailbox *control;       /* where callbacks are posted; the control thread runs it */
-	uint64_t ping_idle_ms;         /* 0: LIMIT_PING_IDLE_MS */
-	uint64_t login_timeout_ms;     /* 0: LIMIT_LOGIN_TIMEOUT_MS */
+	unsigned reactor_count;    /* 0: one per core, at most LIMIT_REACTORS */
+	struct mailbox *control;   /* where callbacks are posted; the control thread runs it */
+	uint64_t ping_idle_ms;     /* 0: LIMIT_PING_IDLE_MS */
+	uint64_t login_timeout_ms; /* 0: LIMIT_LOGIN_TIMEOUT_MS */
 	struct target_chap discovery_chap;
 };
 
@@ -30,8 +30,8 @@ int server_new(const struct server_config *config, struct server **ret_server);
  * that says what is wrong and the cure (address in use: by whom to look for, how to change it).
  * ret_address gets the real address and port.
  */
-int server_listen(struct server *server, const char *portal, char ret_address[LIMIT_ADDRESS_TEXT_BYTES],
-		  struct store_error *err);
+int server_listen(struct server *server, const char *portal,
+		  char ret_address[LIMIT_ADDRESS_TEXT_BYTES], struct store_error *err);
 /* Starts the reactors' threads; only now connections are taken. */
 int server_start(struct server *server);
 
@@ -56,12 +56,14 @@ typedef void (*server_cb)(void *arg, int res);
 /* Takes the reference and the disks. The target can be logged in to when cb says 0; -EEXIST if
  * its name is served already (the disks are freed). */
 void server_target_add(struct server *server, struct target_conf *conf,
-		       const struct server_unit *units, unsigned unit_count, server_cb cb, void *arg);
+		       const struct server_unit *units, unsigned unit_count, server_cb cb,
+		       void *arg);
 /* New credentials or initiator for the same uuid and name; sessions go on. -ENOENT. */
 void server_target_update(struct server *server, struct target_conf *conf, server_cb cb, void *arg);
 /* Takes the target away: -EBUSY if it has sessions, unless `force` ends them. cb comes when its
  * disks are flushed, closed and freed. */
-void server_target_remove(struct server *server, const uint8_t uuid[16], bool force, server_cb cb, void *arg);
+void server_target_remove(struct server *server, const uint8_t uuid[16], bool force, server_cb cb,
+			  void *arg);
 
 struct server_session_info {
 	uint8_t target_uuid[16];

@@ -19,9 +19,9 @@ struct target_chap {
 
 struct target_conf {
 	atomic_uint refs;
-	uint8_t uuid[16];                               /* the node's: stays when it is renamed */
-	char name[LIMIT_ISCSI_NAME_BYTES + 1];          /* TargetName */
-	char alias[LIMIT_OBJECT_NAME_BYTES + 1];        /* TargetAlias: the node's name */
+	uint8_t uuid[16];                        /* the node's: stays when it is renamed */
+	char name[LIMIT_ISCSI_NAME_BYTES + 1];   /* TargetName */
+	char alias[LIMIT_OBJECT_NAME_BYTES + 1]; /* TargetAlias: the node's name */
 	/*
 	 * Who may log in and see it. The node's own credentials (`in`) serve only this initiator
 	 * name; the operator's serve any name, so that qemu-img and other tools, whose URL can't
@@ -29,10 +29,10 @@ struct target_conf {
 	 * target asks for no authentication; with an empty `initiator` any name will do.
 	 */
 	char initiator[LIMIT_ISCSI_NAME_BYTES + 1];
-	struct target_chap in;                          /* the node proves itself */
-	struct target_chap operator;                    /* the owner's tools prove themselves */
-	struct target_chap mutual;                      /* we prove ourselves when asked */
-	bool shared;                                    /* several sessions at once */
+	struct target_chap in;       /* the node proves itself */
+	struct target_chap operator; /* the owner's tools prove themselves */
+	struct target_chap mutual;   /* we prove ourselves when asked */
+	bool shared;                 /* several sessions at once */
 };
 
 /*
