@@ -148,6 +148,7 @@ static void nop_out(struct conn *conn, const struct wire_nop_out *nop, const uin
 		if (conn->ping_out && be32_get(nop->ttt) == conn->ping_ttt) {
 			conn->ping_out = false;
 			conn->ping_answered = true;
+			conn_watch_timer(conn);
 		}
 		return;
 	}
