@@ -428,7 +428,7 @@ static void cmdsn_out_of_order(void **state)
 	struct peer peer;
 
 	(void)state;
-	login_with(&peer, TEST_PRIVATE, NULL);
+	login_with(&peer, TEST_PRIVATE, "InitialR2T=No\0");
 	memset(data, 0x31, sizeof(data));
 	peer_command(&peer, &first, 0x00, WIRE_CMD_FINAL, 0, 0);
 	peer_command(&peer, &second, 0x2a, WIRE_CMD_WRITE, 50, 1);
