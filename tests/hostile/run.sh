@@ -29,11 +29,21 @@ guarded=${url#*@*/} guarded=${guarded%/*}
 url=$(ctl url open) || fail "url open"
 open=${url#iscsi://*/} open=${open%/*}
 
-"$mutator" --portal "$daemon_portal" --target "$open" \
-	--target "$guarded" --user "$user" --secret "$secret" \
-	--count "$count" --pid "$daemon_pid" --witness-url "$(ctl url witness)" \
-	--seconds "${SECONDS_MAX:-1200}" --workers "${WORKERS:-6}" \
-	--rss-slack-mib "${RSS_SLACK_MIB:-$slack}" ${SEED:+--seed "$SEED"}
+mutate() { # COUNT MORE-OPTIONS...
+	local count=$1
+	shift
+	"$mutator" --portal "$daemon_portal" --target "$open" \
+		--target "$guarded" --user "$user" --secret "$secret" \
+		--count "$count" --witness-url "$(ctl url witness)" \
+		--seconds "${SECONDS_MAX:-1200}" --workers "${WORKERS:-6}" \
+		${SEED:+--seed "$SEED"} "$@"
+}
+
+# A first part makes pools, buffers and heaps as large as they get; what remains after the second
+# is compared with that.
+mutate $((count / 5)) || fail "in the first part, see above"
+sleep 6
+mutate "$count" --pid "$daemon_pid" --rss-slack-mib "${RSS_SLACK_MIB:-$slack}"
 status=$?
 
 daemon_log_is_clean || fail "the log tells of a bug"
