@@ -123,6 +123,8 @@ static void owner_group(const char *path, char *buffer, size_t bytes)
 	if (S_ISDIR(st.st_mode) && (st.st_mode & 0010) == 0)
 		(void)snprintf(buffer, bytes,
 			       "only the owner of %s may: become that user, or use sudo", seen);
+	else if (st.st_gid == 0) /* nobody should join it for this */
+		(void)snprintf(buffer, bytes, "root may: use sudo");
 	else if (group)
 		(void)snprintf(
 			buffer, bytes,
