@@ -181,9 +181,12 @@ static void take_key(struct conn *conn, struct text *text, const char *key, cons
 /* false: it is no list of key=value pairs. */
 static bool take_keys(struct conn *conn, struct text *text)
 {
-	char *at = text->in, *end = text->in + text->in_bytes;
+	char *at = text->in, *end;
 	unsigned count = 0;
 
+	if (text->in_bytes == 0)
+		return true;
+	end = at + text->in_bytes;
 	while (at < end) {
 		size_t bytes = strnlen(at, (size_t)(end - at));
 		char *equals;
