@@ -15,7 +15,7 @@ make_ext4 "$daemon_dir/base.img" 64M
 ctl import "$daemon_dir/base.img" base >/dev/null 2>&1 || fail "import"
 make_ext4 "$daemon_dir/spare.img" 64M
 ctl import "$daemon_dir/spare.img" spare >/dev/null 2>&1 || fail "import"
-for node in good torn headless; do ctl clone base $node >/dev/null 2>&1 || fail "clone $node"; done
+for node in good torn scratched headless mapless; do ctl clone base $node >/dev/null 2>&1 || fail "clone $node"; done
 ctl clone spare orphan >/dev/null 2>&1 || fail "clone orphan"
 
 # --- starting ---
@@ -69,18 +69,31 @@ ls "$state/images" | grep -q '^bad' && fail "a refused import left a file behind
 
 # --- files that were damaged while nobody looked ---
 layer() { ctl --json show "$1" | member luns.0.uuid; }
-torn=$state/layers/$(layer torn).cow headless=$state/layers/$(layer headless).cow
+for node in scratched mapless; do
+	qemu-io -f raw -c 'write -P 0x42 0 64M' -c flush "$(url $node)" >/dev/null || fail "write to $node"
+done
+declare -A file
+for node in torn scratched headless mapless; do file[$node]=$state/layers/$(layer $node).cow; done
 daemon_kill TERM || fail "SIGTERM ended it with status $?"
-[ -f "$torn" ] && [ -f "$headless" ] || fail "no layer $torn"
-printf 'XXXXXXXXXXXXXXXX' | dd of="$headless" bs=1 conv=notrunc status=none
-truncate -s 100 "$torn"
+# Two copies of the header at 0 and 4096, two of the only map page behind them (docs/format.md).
+garbage() { # NODE OFFSET BYTES
+	[ -f "${file[$1]}" ] || fail "no layer ${file[$1]}"
+	tr '\0' '\125' </dev/zero | head -c "$3" |
+		dd of="${file[$1]}" bs=4096 seek="$2" oflag=seek_bytes conv=notrunc status=none
+}
+truncate -s 100 "${file[torn]}"
+garbage scratched 0 4096
+garbage headless 0 8192
+garbage mapless 8192 8192
 mv "$state/images/spare.img" "$daemon_dir/away.img"
 daemon_start
-for node in torn headless; do
+for node in torn headless mapless; do
 	ctl show $node 2>/dev/null | grep '^message'
-	expect_ctl "a damaged overlay ($node)" 0 'damaged' 'message.*(header|cut|short|damaged).*' -- show $node
+	expect_ctl "a damaged overlay ($node)" 0 'state *damaged' 'message.*(header|map|cut off)' -- show $node
 	expect "its target" '!0' -- qemu-img info "iscsi://$daemon_portal/iqn.2026-11.local.lunroot:$node/0"
 done
+expect_ctl "half a header is enough" 0 'state *ready' -- show scratched
+qemu-io -f raw -c 'read -P 0x42 0 64M' "$(url scratched)" | grep -q 'erification failed' && fail "scratched lost data"
 expect_ctl "a parent that is missing" 0 'damaged' 'message.*spare' -- show orphan
 expect_ctl "lunctl ls raises the alarm" 0 'torn.*damaged' 'orphan.*damaged' '! orphan: ' -- ls
 qemu-img convert -f raw -O raw "$(url good)" "$daemon_dir/out.img" || fail "the good node is not served"
