@@ -574,13 +574,13 @@ static int run_verify(struct client *c, bool power_loss)
 		scsi_free_scsi_task(task);
 	}
 	iscsi_logout_sync(c->iscsi);
-	printf("%u sectors verified after %llu writes, %llu flushes, %llu discards: %u bad "
-	       "blocks\n",
+	printf("%u sectors verified after %llu writes, %llu flushes, %llu discards: %u bad blocks",
 	       record->sector_count, (unsigned long long)record->acked_writes,
 	       (unsigned long long)record->acked_flushes,
-	       (unsigned long long)record->acked_discards, bad_count, power_loss ? "" : "\n");
+	       (unsigned long long)record->acked_discards, bad_count);
 	if (power_loss)
-		printf(", %u blocks as the last flush left them\n", rolled_back);
+		printf(", %u as the last flush left them", rolled_back);
+	putchar('\n');
 	return bad_count ? EXIT_BAD : EXIT_GOOD;
 }
 

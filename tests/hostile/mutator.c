@@ -57,14 +57,15 @@ enum kind {
 	KIND_HOARD,
 	KIND_UNREAD,
 	KIND_DRIP,
+	KIND_SCSI_SANE,
 	KIND_COUNT
 };
 
 static const char *const kind_names[KIND_COUNT] = {
-	"garbage",      "login",  "storm",  "scsi-random", "read",   "write",
-	"data-out",     "tmf",    "nop",    "text",        "logout", "snack",
-	"login-in-ffp", "opcode", "ahs",    "duplicate",   "cmdsn",  "digest",
-	"cut",          "hoard",  "unread", "drip",
+	"garbage",      "login",  "storm",  "scsi-random", "read",      "write",
+	"data-out",     "tmf",    "nop",    "text",        "logout",    "snack",
+	"login-in-ffp", "opcode", "ahs",    "duplicate",   "cmdsn",     "digest",
+	"cut",          "hoard",  "unread", "drip",        "scsi-sane",
 };
 
 static struct {
@@ -90,7 +91,8 @@ struct worker {
 	uint8_t trace[TRACE_PDUS][SPEAKER_BHS_BYTES];
 	unsigned trace_next;
 	struct speaker speaker;
-	bool framed; /* what was sent on this connection has sane lengths so far */
+	uint16_t tsih; /* of the last good login */
+	bool framed;   /* what was sent on this connection has sane lengths so far */
 };
 
 /* --- randomness --- */
@@ -227,8 +229,8 @@ static void end(struct worker *w)
 static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool shared_only)
 {
 	static const uint32_t segments[] = {512, 1024, 8192, 65536, 262144};
-	const struct speaker_target *target =
-		&options.targets[shared_only ? 0 : below(w, options.target_count)];
+	struct speaker_target target =
+		options.targets[shared_only ? 0 : below(w, options.target_count)];
 	struct speaker_offer offer = {.isid = {0x80, 0, (uint8_t)w->index}};
 	enum speaker_result result;
 	uint16_t status = 0;
@@ -243,10 +245,24 @@ static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool share
 	offer.first_burst =
 		percent(w, 50) ? offer.max_burst : 512 + below(w, offer.max_burst - 511);
 	offer.outstanding_r2t = 1 + below(w, 8);
-	result = speaker_login(&w->speaker, target, &offer, LOGIN_WAIT_MS, &status);
+	if (!shared_only) {
+		offer.discovery = percent(w, 8);
+		/* Somebody else; and connections that want to join a session or bring it back. */
+		if (percent(w, 5))
+			strcat(target.initiator, "-other");
+		if (percent(w, 8))
+			offer.tsih = percent(w, 80) ? w->tsih : (uint16_t)next_random(w);
+		if (percent(w, 8))
+			offer.cid = (uint16_t)below(w, 3);
+		/* Discovery needs no proof: half of the time it gives one all the same. */
+		if (offer.discovery && percent(w, 50))
+			target.user[0] = 0;
+	}
+	result = speaker_login(&w->speaker, &target, &offer, LOGIN_WAIT_MS, &status);
 	*ret_offer = offer;
 	if (result == SPEAKER_OK) {
 		atomic_fetch_add(&logins, 1);
+		w->tsih = w->speaker.tsih;
 		return true;
 	}
 	atomic_fetch_add(&logins_failed, 1);
@@ -638,6 +654,109 @@ static enum kind build_scsi_random(struct worker *w, struct speaker_pdu *pdu)
 	return KIND_SCSI_RANDOM;
 }
 
+/* Commands whose CDB, lengths and data fit together, or nearly, so that they get past the first
+ * checks: one row a command, with where its length stands and in what unit. */
+static const struct {
+	uint8_t opcode, byte1, length_at, length_size;
+	enum { UNIT_BYTES, UNIT_BLOCKS, UNIT_TWO, UNIT_ONE, UNIT_NONE } unit;
+	bool out;
+	uint8_t lba_at, lba_size;
+} sane_commands[] = {
+	{0x41, 0x00, 7, 2, UNIT_ONE, true, 2, 4},     {0x41, 0x08, 7, 2, UNIT_ONE, true, 2, 4},
+	{0x93, 0x00, 10, 4, UNIT_ONE, true, 2, 8},    {0x93, 0x08, 10, 4, UNIT_ONE, true, 2, 8},
+	{0x93, 0x01, 10, 4, UNIT_NONE, false, 2, 8},  {0x93, 0x09, 10, 4, UNIT_NONE, false, 2, 8},
+	{0x42, 0x00, 7, 2, UNIT_BYTES, true, 0, 0},   {0x89, 0x00, 13, 1, UNIT_TWO, true, 2, 8},
+	{0x8b, 0x00, 10, 4, UNIT_BLOCKS, true, 2, 8}, {0x2f, 0x02, 7, 2, UNIT_BLOCKS, true, 2, 4},
+	{0x2f, 0x00, 7, 2, UNIT_NONE, false, 2, 4},   {0x8f, 0x02, 10, 4, UNIT_BLOCKS, true, 2, 8},
+	{0xaf, 0x00, 6, 4, UNIT_NONE, false, 2, 4},   {0x2e, 0x02, 7, 2, UNIT_BLOCKS, true, 2, 4},
+	{0x8e, 0x00, 10, 4, UNIT_BLOCKS, true, 2, 8}, {0xae, 0x00, 6, 4, UNIT_BLOCKS, true, 2, 4},
+	{0x15, 0x10, 4, 1, UNIT_BYTES, true, 0, 0},   {0x55, 0x10, 7, 2, UNIT_BYTES, true, 0, 0},
+	{0x1a, 0x00, 4, 1, UNIT_BYTES, false, 0, 0},  {0x5a, 0x00, 7, 2, UNIT_BYTES, false, 0, 0},
+	{0x8a, 0x00, 10, 4, UNIT_BLOCKS, true, 2, 8}, {0x88, 0x00, 10, 4, UNIT_BLOCKS, false, 2, 8},
+	{0xaa, 0x08, 6, 4, UNIT_BLOCKS, true, 2, 4},  {0xa8, 0x00, 6, 4, UNIT_BLOCKS, false, 2, 4},
+	{0x35, 0x00, 7, 2, UNIT_NONE, false, 2, 4},   {0x91, 0x00, 10, 4, UNIT_NONE, false, 2, 8},
+	{0x9e, 0x12, 10, 4, UNIT_BYTES, false, 2, 8}, {0x9e, 0x10, 10, 4, UNIT_BYTES, false, 0, 0},
+	{0xa3, 0x0c, 6, 4, UNIT_BYTES, false, 0, 0},  {0xa0, 0x00, 6, 4, UNIT_BYTES, false, 0, 0},
+	{0x16, 0x00, 4, 1, UNIT_NONE, false, 0, 0},   {0x17, 0x00, 4, 1, UNIT_NONE, false, 0, 0},
+	{0x34, 0x00, 7, 2, UNIT_NONE, false, 2, 4},   {0x5e, 0x00, 7, 2, UNIT_BYTES, false, 0, 0},
+	{0x5f, 0x00, 5, 4, UNIT_BYTES, true, 0, 0},   {0x03, 0x00, 4, 1, UNIT_BYTES, false, 0, 0},
+};
+
+static void put_number(uint8_t *p, unsigned size, uint32_t value)
+{
+	for (unsigned i = 0; i < size; i++)
+		p[i] = (uint8_t)(size - i > 4 ? 0 : value >> (8 * (size - i - 1)));
+}
+
+/* What UNMAP and MODE SELECT find in their data, now and then rightly. */
+static void fill_parameters(struct worker *w, uint8_t opcode, uint32_t bytes)
+{
+	static const uint8_t caching[24] = {0, 0, 0, 0, 0x08, 0x12, 0x04};
+
+	random_bytes(w, w->data, 64);
+	if (percent(w, 20))
+		return;
+	memset(w->data, 0, bytes < 512 ? 512 : bytes);
+	if (opcode == 0x42) {
+		speaker_put32(w->data, (bytes - 2) << 16 | ((bytes - 8) & 0xffff));
+		for (uint32_t at = 8; at + 16 <= bytes; at += 16) {
+			speaker_put32(w->data + at + 4, below(w, 131072 + 100));
+			speaker_put32(w->data + at + 8, percent(w, 90) ? below(w, 300) : edgy(w));
+		}
+	} else if (opcode == 0x15) {
+		memcpy(w->data, caching, sizeof(caching));
+	} else if (opcode == 0x55) {
+		memcpy(w->data + 4, caching, sizeof(caching));
+		w->data[below(w, 32)] ^= percent(w, 50) ? (uint8_t)next_random(w) : 0;
+	}
+}
+
+static enum kind build_scsi_sane(struct worker *w, struct speaker_pdu *pdu)
+{
+	uint32_t row = below(w, sizeof(sane_commands) / sizeof(sane_commands[0]));
+	uint32_t count = percent(w, 90) ? below(w, 33) : edgy(w), bytes = 0;
+	uint8_t opcode = sane_commands[row].opcode, *cdb = pdu->bhs + 32;
+	bool out = sane_commands[row].out;
+
+	speaker_command(&w->speaker, pdu, IOP_SCSI);
+	switch (sane_commands[row].unit) {
+	case UNIT_BYTES:
+		count = opcode == 0x15 || opcode == 0x55 ? 24 + below(w, 9)
+			: opcode == 0x42                 ? 8 + 16 * below(w, 20) + below(w, 2)
+							 : below(w, 600);
+		bytes = count;
+		break;
+	case UNIT_BLOCKS: bytes = count * 512; break;
+	case UNIT_TWO:
+		count &= 0xff;
+		bytes = count * 1024;
+		break;
+	case UNIT_ONE: bytes = 512; break;
+	case UNIT_NONE: break;
+	}
+	cdb[0] = opcode;
+	cdb[1] = sane_commands[row].byte1;
+	if (sane_commands[row].lba_at)
+		put_number(cdb + sane_commands[row].lba_at, sane_commands[row].lba_size,
+			   percent(w, 95) ? below(w, 131072) : edgy(w));
+	put_number(cdb + sane_commands[row].length_at, sane_commands[row].length_size, count);
+	if (opcode == 0x1a || opcode == 0x5a)
+		cdb[2] = percent(w, 50) ? 0x3f : (uint8_t)next_random(w);
+	if (percent(w, 5))
+		cdb[below(w, 16)] ^= (uint8_t)(1u << below(w, 8));
+	pdu->bhs[1] = (uint8_t)(0x80 |
+				(out     ? 0x20
+				 : bytes ? 0x40
+					 : 0) |
+				(percent(w, 80) ? 1 : below(w, 4)));
+	speaker_put32(pdu->bhs + 20, percent(w, 92) ? bytes : edgy(w));
+	if (out)
+		fill_parameters(w, opcode, bytes < 4096 ? bytes : 4096);
+	if (out && bytes <= w->speaker.peer_mrdsl && bytes <= 65536 && percent(w, 60))
+		put_data(w, pdu, bytes);
+	return KIND_SCSI_SANE;
+}
+
 static enum kind build_read(struct worker *w, struct speaker_pdu *pdu)
 {
 	uint32_t blocks = percent(w, 90) ? below(w, 65) : edgy(w) & 0xffff;
@@ -737,6 +856,13 @@ static enum kind build_nop(struct worker *w, struct speaker_pdu *pdu)
 		speaker_put32(pdu->bhs + 16, SPEAKER_NO_TAG);
 	set_lun(w, pdu);
 	put_data(w, pdu, percent(w, 50) ? below(w, 5000) : some_bytes(w));
+	if (w->speaker.ping_ttt && percent(w, 70)) { /* an answer */
+		speaker_put32(pdu->bhs + 16, SPEAKER_NO_TAG);
+		speaker_put32(pdu->bhs + 20, w->speaker.ping_ttt);
+		memcpy(pdu->bhs + 8, w->speaker.ping_lun, 8);
+		pdu->data_bytes = 0;
+		w->speaker.ping_ttt = 0;
+	}
 	return KIND_NOP;
 }
 
@@ -756,6 +882,10 @@ static enum kind build_text(struct worker *w, struct speaker_pdu *pdu)
 	put_data(w, pdu, (uint32_t)bytes);
 	if (percent(w, 5))
 		put_data(w, pdu, some_bytes(w));
+	if (percent(w, 30)) { /* going on where it was */
+		speaker_put32(pdu->bhs + 16, w->speaker.text_itt);
+		speaker_put32(pdu->bhs + 20, w->speaker.text_ttt);
+	}
 	return KIND_TEXT;
 }
 
@@ -867,10 +997,10 @@ static const struct {
 	enum kind (*build)(struct worker *w, struct speaker_pdu *pdu);
 	unsigned weight;
 } builders[] = {
-	{build_scsi_random, 24}, {build_read, 10},     {build_write, 16}, {build_data_out, 16},
-	{build_tmf, 6},          {build_nop, 6},       {build_text, 4},   {build_logout, 1},
-	{build_snack, 2},        {build_ffp_login, 1}, {build_opcode, 2}, {build_ahs, 3},
-	{build_duplicate, 4},    {build_cmdsn, 4},     {build_digest, 1},
+	{build_scsi_random, 12}, {build_scsi_sane, 12}, {build_read, 10},     {build_write, 16},
+	{build_data_out, 16},    {build_tmf, 6},        {build_nop, 6},       {build_text, 4},
+	{build_logout, 1},       {build_snack, 2},      {build_ffp_login, 1}, {build_opcode, 2},
+	{build_ahs, 3},          {build_duplicate, 4},  {build_cmdsn, 4},     {build_digest, 1},
 };
 
 static enum kind build_any(struct worker *w, struct speaker_pdu *pdu)
@@ -948,9 +1078,27 @@ out:
 
 /* --- the slow ones, on a thread of their own --- */
 
+/* Sends without ever reading; false when the target takes no more. */
+static bool push(int fd, const uint8_t *bytes, size_t count)
+{
+	for (unsigned tries = 0; count && tries < 100; tries++) {
+		ssize_t put = send(fd, bytes, count, MSG_NOSIGNAL);
+
+		if (put < 0 && errno != EAGAIN)
+			return false;
+		if (put < 0) {
+			usleep(1000);
+			continue;
+		}
+		bytes += put;
+		count -= (size_t)put;
+	}
+	return !count;
+}
+
 /* Sessions that take what they can get and give nothing: writes without data, or reads whose
- * answers nobody takes. */
-static void run_greedy(struct worker *w, bool reads)
+ * answers nobody takes, or pings with much to echo. */
+static void run_greedy(struct worker *w, enum kind kind)
 {
 	enum { SESSIONS = 6, COMMANDS = 64 };
 	struct speaker *sessions = calloc(SESSIONS, sizeof(*sessions));
@@ -961,7 +1109,7 @@ static void run_greedy(struct worker *w, bool reads)
 	while (open_count < SESSIONS && !atomic_load(&stop)) {
 		struct speaker_offer offer;
 
-		if (!begin(w, reads ? 4096 : 0))
+		if (!begin(w, kind == KIND_HOARD ? 0 : 4096))
 			break;
 		if (!log_in(w, &offer, true)) {
 			end(w);
@@ -971,6 +1119,8 @@ static void run_greedy(struct worker *w, bool reads)
 			struct speaker_pdu pdu;
 			size_t bytes;
 
+			bool reads = kind == KIND_UNREAD;
+
 			build_read(w, &pdu);
 			memset(pdu.bhs + 8, 0, 8);
 			pdu.bhs[1] = reads ? 0xc1 : 0xa1;
@@ -979,9 +1129,13 @@ static void run_greedy(struct worker *w, bool reads)
 			speaker_put32(pdu.bhs + 34, below(w, 60000));
 			pdu.bhs[39] = 2048 >> 8;
 			pdu.bhs[40] = 0;
+			if (kind == KIND_NOP) {
+				build_nop(w, &pdu);
+				put_data(w, &pdu, w->speaker.peer_mrdsl);
+			}
 			bytes = speaker_pack(&w->speaker, &pdu, w->out);
-			note(w, reads ? KIND_UNREAD : KIND_HOARD, w->out, bytes);
-			if (send(w->speaker.fd, w->out, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
+			note(w, kind, w->out, bytes);
+			if (!push(w->speaker.fd, w->out, bytes))
 				break;
 		}
 		sessions[open_count++] = w->speaker;
@@ -1030,9 +1184,10 @@ static void *nuisance_run(void *arg)
 	if (options.only_set)
 		atomic_store(&nuisances_done, true);
 	while (!options.only_set && !atomic_load(&stop)) {
-		run_greedy(w, false);
+		run_greedy(w, KIND_HOARD);
 		run_drip(w);
-		run_greedy(w, true);
+		run_greedy(w, KIND_UNREAD);
+		run_greedy(w, KIND_NOP);
 		run_drip(w);
 		atomic_store(&nuisances_done, true);
 	}

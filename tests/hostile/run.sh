@@ -10,7 +10,8 @@ mutator=${MUTATOR:-$LUNROOT_BUILD/tests/hostile/mutator}
 [ -x "$mutator" ] || skip "no $mutator"
 
 daemon_begin
-daemon_start
+# Silent peers are pinged at once, so that sessions which answer nothing are among the peers too.
+daemon_start --ping-idle-ms 300
 slack=16
 daemon_is_sanitized && slack=96
 
@@ -43,8 +44,26 @@ mutate() { # COUNT MORE-OPTIONS...
 # is compared with that.
 mutate $((count / 5)) || fail "in the first part, see above"
 sleep 6
+# Meanwhile nodes come and go, and somebody looks.
+churn() {
+	local i=0
+	while :; do
+		i=$((i + 1))
+		ctl clone base "churn-$i" --no-auth >/dev/null && ctl ls >/dev/null &&
+			ctl stats >/dev/null && ctl rm "churn-$i" >/dev/null ||
+			touch "$daemon_dir/churn-failed"
+		sleep 0.2
+	done
+}
+churn &
+churn_pid=$!
+trap 'kill "$churn_pid" 2>/dev/null; daemon_cleanup' EXIT
+
 mutate "$count" --pid "$daemon_pid" --rss-slack-mib "${RSS_SLACK_MIB:-$slack}"
 status=$?
+kill "$churn_pid"
+wait "$churn_pid" 2>/dev/null
+[ ! -e "$daemon_dir/churn-failed" ] || fail "lunctl failed meanwhile: $(cat "$daemon_dir/ctl.log")"
 
 daemon_log_is_clean || fail "the log tells of a bug"
 [ "$status" -eq 0 ] || fail "see above (mutator status $status)"

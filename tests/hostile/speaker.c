@@ -288,6 +288,14 @@ static int take_pdu(struct speaker *s)
 	}
 	if (opcode == TOP_LOGIN && !s->honest && !bhs[36] && (bhs[1] & 0x83) == 0x83)
 		s->blind = true;
+	if (opcode == TOP_TEXT) {
+		s->text_itt = speaker_get32(bhs + 16);
+		s->text_ttt = speaker_get32(bhs + 20);
+	}
+	if (opcode == TOP_NOP && speaker_get32(bhs + 20) != SPEAKER_NO_TAG) {
+		s->ping_ttt = speaker_get32(bhs + 20);
+		memcpy(s->ping_lun, bhs + 8, 8);
+	}
 	s->last_opcode = opcode;
 	s->last_itt = speaker_get32(bhs + 16);
 	s->received++;
@@ -499,6 +507,10 @@ static enum speaker_result login_round(struct speaker *s, const struct speaker_o
 
 	pdu.bhs[1] = flags;
 	memcpy(pdu.bhs + 8, offer->isid, 6);
+	pdu.bhs[14] = (uint8_t)(offer->tsih >> 8);
+	pdu.bhs[15] = (uint8_t)offer->tsih;
+	pdu.bhs[20] = (uint8_t)(offer->cid >> 8);
+	pdu.bhs[21] = (uint8_t)offer->cid;
 	speaker_put32(pdu.bhs + 16, 0x1091);
 	speaker_put32(pdu.bhs + 24, s->cmdsn);
 	speaker_put32(pdu.bhs + 28, s->expstatsn);
@@ -624,8 +636,10 @@ enum speaker_result speaker_login(struct speaker *s, const struct speaker_target
 		flags = 0;
 		if (round == 0) {
 			add_key(&request, "InitiatorName=%s", target->initiator);
-			add_key(&request, "TargetName=%s", target->name);
-			add_key(&request, "SessionType=Normal");
+			if (!offer->discovery)
+				add_key(&request, "TargetName=%s", target->name);
+			add_key(&request, "SessionType=%s",
+				offer->discovery ? "Discovery" : "Normal");
 		}
 		if (step == SECURITY_HELLO) {
 			add_key(&request, "AuthMethod=CHAP");
@@ -653,6 +667,7 @@ enum speaker_result speaker_login(struct speaker *s, const struct speaker_target
 			s->header_digest = header_digest;
 			s->data_digest = data_digest;
 			s->mrdsl = offer->mrdsl;
+			s->tsih = (uint16_t)(bhs[14] << 8 | bhs[15]);
 			s->logged_in = true;
 			s->honest = false;
 			return SPEAKER_OK;

@@ -55,6 +55,8 @@ struct speaker_target {
 /* What is proposed at login. */
 struct speaker_offer {
 	uint8_t isid[6];
+	uint16_t tsih, cid; /* 0: a new session */
+	bool discovery;     /* names no target */
 	bool header_digest, data_digest, immediate_data, initial_r2t;
 	uint32_t mrdsl, first_burst, max_burst;
 	unsigned outstanding_r2t;
@@ -76,6 +78,10 @@ struct speaker {
 	uint32_t peer_mrdsl;                            /* the target's */
 	struct speaker_r2t r2ts[SPEAKER_R2T_COUNT_MAX]; /* not answered yet */
 	unsigned r2t_count;
+	uint16_t tsih;               /* as the target gave it */
+	uint32_t text_itt, text_ttt; /* of the last text response */
+	uint32_t ping_ttt;           /* of the target's last ping; 0: none to answer */
+	uint8_t ping_lun[8];
 	uint32_t last_itt; /* of the last response of any kind */
 	uint8_t last_opcode;
 	uint64_t received; /* PDUs */
