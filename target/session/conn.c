@@ -39,6 +39,11 @@
 #include "base/log.h"
 #include "session/session_internal.h"
 
+/* Answers that wait for a peer that does not read: beyond either, nothing more is taken from it. */
+#define TX_BYTES_MAX  (2 * LIMIT_SESSION_TX_BYTES)
+#define TX_PDUS_MAX   16384
+#define TX_PDUS_AGAIN 8192
+
 #define KEEPALIVE_IDLE_S     60
 #define KEEPALIVE_INTERVAL_S 15
 #define KEEPALIVE_PROBES     4
@@ -341,7 +346,8 @@ void conn_sent(struct conn *conn)
 	}
 	if (conn->state == CONN_FLUSH && tx_idle(conn))
 		ring_defer(conn->reactor->ring, &conn->finish);
-	if (conn->stalled && conn->tx_bytes < LIMIT_SESSION_TX_BYTES)
+	if (conn->stalled && conn->tx_bytes < LIMIT_SESSION_TX_BYTES &&
+	    conn->tx_count < TX_PDUS_AGAIN)
 		ring_defer(conn->reactor->ring, &conn->resume);
 	if (conn->session && conn->state == CONN_FULL)
 		session_pump(conn->session);
@@ -399,7 +405,8 @@ static void input(struct conn *conn, const uint8_t *data, size_t bytes)
 			break;
 		case RX_EV_PDU:
 			ffp_pdu(conn);
-			if (conn->tx_bytes > 2 * LIMIT_SESSION_TX_BYTES && conn->state == CONN_FULL)
+			if ((conn->tx_bytes > TX_BYTES_MAX || conn->tx_count > TX_PDUS_MAX) &&
+			    conn->state == CONN_FULL)
 				conn_stall(conn);
 			break;
 		case RX_EV_BAD_HEADER: conn_peer_bad(conn, "wrong header digest"); break;

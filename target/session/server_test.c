@@ -99,6 +99,26 @@ static void expect_reject(struct peer *peer, uint8_t reason, const void *header)
 	assert_memory_equal(pdu.data, header, WIRE_BHS_BYTES);
 }
 
+static void tmf(struct peer *peer, uint8_t function, uint32_t ref_itt, uint32_t refcmdsn)
+{
+	struct wire_tmf_req req = {.opcode = WIRE_OP_TMF_REQ | WIRE_IMMEDIATE,
+				   .function = WIRE_FINAL | function};
+
+	be32_put(&req.itt, 0x7777);
+	be32_put(&req.ref_tag, ref_itt);
+	be32_put(&req.cmdsn, peer->cmdsn);
+	be32_put(&req.refcmdsn, refcmdsn);
+	peer_send(peer, &req, NULL, 0);
+}
+
+static void expect_tmf(struct peer *peer, uint8_t response)
+{
+	expect(peer, WIRE_OP_TMF_RSP);
+	assert_int_equal(pdu.tmf.response, response);
+	assert_int_equal(be32_get(pdu.tmf.itt), 0x7777);
+	assert_int_equal(be32_get(pdu.tmf.statsn), peer->expstatsn++);
+}
+
 /* --- data --- */
 
 static void residuals(void **state)
@@ -400,6 +420,47 @@ static void many_large_writes(void **state)
 	peer_close(&peer);
 }
 
+/* An ORDERED command runs after the write before it, whose data comes late, and one behind it
+ * after that. */
+static void ordered_waits_for_data(void **state)
+{
+	struct wire_scsi_cmd write, ordered, after;
+	uint8_t data[512];
+	struct peer peer;
+	uint32_t ttt;
+
+	(void)state;
+	login_with(&peer, TEST_PRIVATE, NULL);
+	memset(data, 0x66, sizeof(data));
+	peer_command(&peer, &write, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
+	peer_send(&peer, &write, NULL, 0);
+	expect(&peer, WIRE_OP_R2T);
+	ttt = be32_get(pdu.r2t.ttt);
+	peer_command(&peer, &ordered, 0x28, WIRE_CMD_FINAL | WIRE_CMD_READ | WIRE_ATTR_ORDERED, 0,
+		     1);
+	peer_send(&peer, &ordered, NULL, 0);
+	peer_command(&peer, &after, 0x00, WIRE_CMD_FINAL | WIRE_ATTR_SIMPLE, 0, 0);
+	peer_send(&peer, &after, NULL, 0);
+	sleep_ms(50);
+	peer_data_out(&peer, be32_get(write.itt), ttt, 0, 0, true, data, 512);
+	peer_expect_status(&peer, be32_get(write.itt), 0, 0, 0);
+	expect(&peer, WIRE_OP_DATA_IN);
+	assert_int_equal(be32_get(pdu.data_in.itt), be32_get(ordered.itt));
+	assert_memory_equal(pdu.data, data, 512);
+	peer.expstatsn++;
+	peer_expect_status(&peer, be32_get(after.itt), 0, 0, 0);
+	/* Aborting what stands before it lets it go. */
+	peer_command(&peer, &write, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
+	peer_send(&peer, &write, NULL, 0);
+	expect(&peer, WIRE_OP_R2T);
+	peer_command(&peer, &ordered, 0x00, WIRE_CMD_FINAL | WIRE_ATTR_ORDERED, 0, 0);
+	peer_send(&peer, &ordered, NULL, 0);
+	tmf(&peer, WIRE_TMF_ABORT_TASK, be32_get(write.itt), be32_get(write.cmdsn));
+	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_expect_status(&peer, be32_get(ordered.itt), 0, 0, 0);
+	peer_close(&peer);
+}
+
 /* --- numbers --- */
 
 static void cmdsn_outside_of_window(void **state)
@@ -688,26 +749,6 @@ static void logout_of_others(void **state)
 }
 
 /* --- task management --- */
-
-static void tmf(struct peer *peer, uint8_t function, uint32_t ref_itt, uint32_t refcmdsn)
-{
-	struct wire_tmf_req req = {.opcode = WIRE_OP_TMF_REQ | WIRE_IMMEDIATE,
-				   .function = WIRE_FINAL | function};
-
-	be32_put(&req.itt, 0x7777);
-	be32_put(&req.ref_tag, ref_itt);
-	be32_put(&req.cmdsn, peer->cmdsn);
-	be32_put(&req.refcmdsn, refcmdsn);
-	peer_send(peer, &req, NULL, 0);
-}
-
-static void expect_tmf(struct peer *peer, uint8_t response)
-{
-	expect(peer, WIRE_OP_TMF_RSP);
-	assert_int_equal(pdu.tmf.response, response);
-	assert_int_equal(be32_get(pdu.tmf.itt), 0x7777);
-	assert_int_equal(be32_get(pdu.tmf.statsn), peer->expstatsn++);
-}
 
 /* The answer comes when the write has landed, and the write itself has none. */
 static void abort_a_running_write(void **state)
@@ -1181,6 +1222,7 @@ int main(void)
 		T(wrong_header_digest),
 		T(reads_of_a_slow_reader),
 		T(many_large_writes),
+		T(ordered_waits_for_data),
 		T(cmdsn_outside_of_window),
 		T(cmdsn_out_of_order),
 		T(same_itt_twice),

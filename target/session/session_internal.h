@@ -242,7 +242,8 @@ struct conn {
 	struct ring_op send_op;
 	bool send_busy;
 	struct list tx_queue;
-	size_t tx_bytes;      /* queued and not sent */
+	size_t tx_bytes; /* queued and not sent */
+	unsigned tx_count;
 	size_t tx_first_done; /* bytes of the first PDU that are sent */
 	struct ring_task tx_task;
 	struct iovec tx_iov[TX_IOVECS];
@@ -322,6 +323,8 @@ struct session {
 	struct list waiting;               /* of them: for a buffer, oldest first */
 	struct ring_buf_waiter buf_waiter;
 	size_t read_bytes, write_bytes; /* buffers in use */
+	unsigned ordered_count;         /* ORDERED tasks that SCSI does not have yet */
+	unsigned turn_count;            /* tasks in TASK_TURN */
 	unsigned data_out_count;        /* tasks that have a buffer and wait for data */
 	uint32_t next_ttt;
 	uint32_t gone_itts[LIMIT_SESSION_COMMANDS]; /* ended while data was to come */
@@ -331,7 +334,6 @@ struct session {
 
 	uint32_t logout_itt;
 	bool logout_asked;
-	bool closing_target; /* cold reset: goes when the answer is sent */
 
 	uint64_t commands, bytes_read, bytes_written;
 };
@@ -395,6 +397,7 @@ void ffp_held_free(struct session *session);
 enum task_state {
 	TASK_DATA, /* data from the initiator is to come */
 	TASK_WAIT, /* for a buffer */
+	TASK_TURN, /* all is here, but an ORDERED task stands before it, or it is one */
 	TASK_RUN,  /* SCSI has it */
 	TASK_DONE, /* answered; lives until its data is sent */
 };

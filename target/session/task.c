@@ -36,6 +36,8 @@
 
 static void respond(struct task *task);
 static void run(struct task *task);
+static void turn_over(struct task *task);
+static void release_turns(struct session *session);
 
 struct residual residual_of(uint32_t edtl_bytes, uint32_t transfer_bytes)
 {
@@ -207,6 +209,8 @@ static void leave(struct task *task)
 		session->conn->rx_task = NULL;
 		rx_data_nowhere(&session->conn->rx);
 	}
+	if (task->state != TASK_RUN)
+		turn_over(task);
 	hash_remove(task);
 	list_remove(&task->node);
 	list_remove(&task->wait_node);
@@ -215,6 +219,8 @@ static void leave(struct task *task)
 	if (task->immediate)
 		session->immediate_count--;
 	task->state = TASK_DONE;
+	if (session->conn->state == CONN_FULL)
+		release_turns(session);
 }
 
 /* Its last reference may go with this. */
@@ -276,17 +282,80 @@ static void scsi_done(struct scsi_task *scsi)
 		tmf_check(target);
 }
 
-static void run(struct task *task)
+/* --- ORDERED tasks (SAM-5, 8.9) ---
+ *
+ * SCSI orders tasks by when it gets them. One that still waits for data has been received all the
+ * same, so an ORDERED task behind it has to wait here, and all that come behind that one.
+ */
+
+static bool is_ordered(const struct task *task)
+{
+	return task->scsi.attribute == SCSI_ORDERED;
+}
+
+/* SCSI has it, or never will. */
+static void turn_over(struct task *task)
+{
+	if (is_ordered(task)) {
+		assert(task->session->ordered_count > 0);
+		task->session->ordered_count--;
+	}
+	if (task->state == TASK_TURN)
+		task->session->turn_count--;
+}
+
+static bool must_wait(const struct task *task)
+{
+	if (task->session->ordered_count == 0 || task->scsi.attribute == SCSI_HEAD_OF_QUEUE)
+		return false;
+	list_for_each (node, &task->session->tasks) {
+		const struct task *before = LIST_ENTRY(node, struct task, node);
+
+		if (before == task)
+			break;
+		if (before->state != TASK_RUN && before->scsi.lun == task->scsi.lun &&
+		    (is_ordered(task) || is_ordered(before)))
+			return true;
+	}
+	return false;
+}
+
+static void enter(struct task *task)
 {
 	struct scsi_task *scsi = &task->scsi;
 
-	stop_counting_data(task);
+	turn_over(task);
 	task->state = TASK_RUN;
 	if (scsi->direction != SCSI_DATA_NONE) {
 		scsi->data = task->buf ? task->buf->data : NULL;
 		scsi->data_room_bytes = task->want_bytes;
 	}
 	scsi_task_execute(scsi);
+}
+
+static void run(struct task *task)
+{
+	stop_counting_data(task);
+	if (must_wait(task)) {
+		task->state = TASK_TURN;
+		task->data_ms = ring_now_ms(task->reactor->ring);
+		task->session->turn_count++;
+		return;
+	}
+	enter(task);
+	release_turns(task->session);
+}
+
+static void release_turns(struct session *session)
+{
+	if (session->turn_count == 0)
+		return;
+	list_for_each (node, &session->tasks) {
+		struct task *task = LIST_ENTRY(node, struct task, node);
+
+		if (task->state == TASK_TURN && !must_wait(task))
+			enter(task);
+	}
 }
 
 /* All data has come, or there is none: to SCSI, or its failure to the initiator. */
@@ -446,7 +515,8 @@ uint64_t session_data_due_ms(const struct session *session, uint64_t now_ms)
 		uint64_t due_ms = task->data_ms + LIMIT_DATA_OUT_MS;
 		uint64_t ms = due_ms > now_ms ? due_ms - now_ms : 0;
 
-		if (task->state == TASK_DATA && ms < soonest)
+		/* Turns as well: whoever stands before it may wait for the buffer that it has. */
+		if ((task->state == TASK_DATA || task->state == TASK_TURN) && ms < soonest)
 			soonest = ms;
 	}
 	return soonest;
@@ -520,6 +590,8 @@ int task_command(struct conn *conn, const struct wire_scsi_cmd *cmd, const uint8
 	memcpy(scsi->cdb, cmd->cdb, sizeof(scsi->cdb));
 	scsi->expected_bytes = task->edtl_bytes;
 	scsi->attribute = attribute_of(cmd->flags);
+	if (is_ordered(task))
+		session->ordered_count++;
 	scsi->done = scsi_done;
 	scsi_task_parse(scsi);
 	task->want_bytes = wanted(task);

@@ -131,6 +131,7 @@ static void send_done(struct ring_op *op, int res)
 		if (sent < cost(pdu))
 			break;
 		sent -= cost(pdu);
+		conn->tx_count--;
 		pdu_free(pdu);
 	}
 	conn->tx_first_done = sent;
@@ -145,6 +146,7 @@ void tx_drop_all(struct conn *conn)
 	while (!list_empty(&conn->tx_queue))
 		pdu_free(LIST_ENTRY(conn->tx_queue.next, struct tx_pdu, node));
 	conn->tx_bytes = 0;
+	conn->tx_count = 0;
 	conn->tx_first_done = 0;
 }
 
@@ -152,6 +154,7 @@ static void append(struct conn *conn, struct tx_pdu *pdu)
 {
 	list_append(&conn->tx_queue, &pdu->node);
 	conn->tx_bytes += cost(pdu);
+	conn->tx_count++;
 	if (!conn->send_busy)
 		ring_defer(conn->reactor->ring, &conn->tx_task);
 }
