@@ -1,6 +1,7 @@
 /*
- * Layer files: header, layout, making and sealing. A header has two copies; a change writes the
- * older one, so that a torn write leaves the other.
+ * Layer files: header, layout, making and sealing. A header has two copies. They are written one
+ * after the other with a sync between, so that a torn write leaves one of them, and damage to
+ * either does not cost the layer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,8 +132,9 @@ static const char *header_complaint(const struct layer_header *header, uint64_t 
 	return NULL;
 }
 
-int layer_header_read(int fd, const char *path, struct layer_header *ret_header,
-		      struct store_error *err)
+/* The newest whole copy, and which of the two it is. */
+static int header_choose(int fd, const char *path, struct layer_header *ret_header,
+			 unsigned *ret_copy, struct store_error *err)
 {
 	struct layer_header copies[LAYER_HEADER_COPIES], *best = NULL;
 	const char *complaint;
@@ -161,7 +164,16 @@ int layer_header_read(int fd, const char *path, struct layer_header *ret_header,
 	if (complaint)
 		return store_fail(err, -EBADMSG, "%s %s", path, complaint);
 	*ret_header = *best;
+	*ret_copy = (unsigned)(best - copies);
 	return 0;
+}
+
+int layer_header_read(int fd, const char *path, struct layer_header *ret_header,
+		      struct store_error *err)
+{
+	unsigned copy;
+
+	return header_choose(fd, path, ret_header, &copy, err);
 }
 
 int layer_header_info(const struct layer_header *header, struct store_layer_info *ret_info)
@@ -230,8 +242,8 @@ int store_layer_create(const char *path, const struct store_layer_info *info,
 		return store_fail(err, -errno, "%s can't be made: %s", path, strerror(errno));
 	header_fill(&header, info);
 	r = ftruncate(fd, (off_t)layer_layout(info->size_bytes).file_bytes) < 0 ? -errno : 0;
-	if (r == 0)
-		r = header_write(fd, &header, 0);
+	for (unsigned i = 0; r == 0 && i < LAYER_HEADER_COPIES; i++)
+		r = header_write(fd, &header, i);
 	/* The file's size is metadata that fdatasync needs and so brings along. */
 	if (r == 0)
 		r = fsync_parent(path);
@@ -258,18 +270,24 @@ int store_layer_seal(const char *path, struct store_error *err)
 {
 	struct layer_header header;
 	int AUTO_CLOSE fd = open(path, O_RDWR | O_CLOEXEC);
-	uint64_t sequence;
+	unsigned copy;
 	int r;
 
 	if (fd < 0)
 		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
-	r = layer_header_read(fd, path, &header, err);
-	if (r < 0)
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return store_fail(err, -EBUSY,
+				  "the layer %s is in use, so it can't be sealed; end what uses it "
+				  "first",
+				  path);
+	r = header_choose(fd, path, &header, &copy, err);
+	if (r < 0 || le32_get(header.flags) & LAYER_FLAG_SEALED)
 		return r;
-	sequence = le64_get(header.sequence) + 1;
-	le64_put(&header.sequence, sequence);
+	le64_put(&header.sequence, le64_get(header.sequence) + 1);
 	le32_put(&header.flags, le32_get(header.flags) | LAYER_FLAG_SEALED);
-	r = header_write(fd, &header, (unsigned)((sequence + 1) % LAYER_HEADER_COPIES));
+	/* First over the other copy: the one that counts now stays until the new one is safe. */
+	for (unsigned i = 1; r == 0 && i <= LAYER_HEADER_COPIES; i++)
+		r = header_write(fd, &header, (copy + i) % LAYER_HEADER_COPIES);
 	if (r < 0)
 		return store_fail(err, r, "%s can't be sealed: %s", path, strerror(-r));
 	return 0;
