@@ -147,6 +147,16 @@ static bool unhex(const char *text, uint8_t *ret_data, size_t bytes)
 	return true;
 }
 
+/* What import found names labels of file systems, which may be any bytes; JSON is UTF-8. */
+static void content_copy(char ret_content[64], const char *content)
+{
+	size_t i;
+
+	for (i = 0; content[i] && i < 63; i++)
+		ret_content[i] = content[i] >= 0x20 && content[i] < 0x7f ? content[i] : '?';
+	ret_content[i] = '\0';
+}
+
 /* Written beside it, synced, and put in its place. */
 static int sidecar_write(const char *path, const struct store_image_info *info)
 {
@@ -190,7 +200,8 @@ static int sidecar_parse(json_t *json, struct store_image_info *ret_info)
 	if (json_unpack(json, "{s:i, s:s, s:I, s:I, s:s, s:s}", "version", &version, "uuid", &uuid,
 			"size_bytes", &size_bytes, "mtime_ns", &mtime_ns, "sha256", &sha256,
 			"content", &content) < 0 ||
-	    version != SIDECAR_VERSION || size_bytes <= 0 || !store_uuid_parse(uuid, &info.uuid) ||
+	    version != SIDECAR_VERSION || size_bytes <= 0 || size_bytes % STORE_SECTOR_BYTES ||
+	    (uint64_t)size_bytes > LIMIT_DISK_BYTES || !store_uuid_parse(uuid, &info.uuid) ||
 	    !unhex(sha256, info.sha256, sizeof(info.sha256)))
 		return -EBADMSG;
 	info.size_bytes = (uint64_t)size_bytes;
@@ -239,12 +250,20 @@ int store_image_seal(const char *path, const store_uuid_t *uuid, const char *con
 	struct stat st;
 	int r;
 
-	if (fd < 0 || fchmod(fd, 0440) < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0)
 		return store_fail(err, -errno, "%s can't be made an image: %s", path,
 				  strerror(errno));
+	if (st.st_size == 0 || st.st_size % STORE_SECTOR_BYTES)
+		return store_fail(err, -EINVAL,
+				  "%s can't be an image: %lld bytes are no whole number of sectors "
+				  "of 512; was it cut off?",
+				  path, (long long)st.st_size);
 	info.size_bytes = (uint64_t)st.st_size;
 	info.mtime_ns = stat_mtime_ns(&st);
-	(void)snprintf(info.content, sizeof(info.content), "%s", content);
+	content_copy(info.content, content);
+	if (fchmod(fd, 0440) < 0)
+		return store_fail(err, -errno, "%s can't be made read-only: %s", path,
+				  strerror(errno));
 	r = hash_file(fd, info.size_bytes, progress, arg, info.sha256);
 	if (r == 0)
 		r = sidecar_write(path, &info);
