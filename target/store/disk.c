@@ -29,7 +29,8 @@
 #include "store/store_internal.h"
 
 #define SPACE_RETRY_MS 500
-#define SPARE_MAX      64
+#define SPACE_QUIET_MS 2000 /* nothing that waits would have been quiet for so long */
+#define SPARE_MAX      16   /* a quiet disk keeps no more than this */
 #define ZERO_BYTES     65536u
 
 static const uint8_t zeros[ZERO_BYTES];
@@ -54,6 +55,7 @@ struct file_io *file_io_get(struct file_disk *disk, struct store_io *io)
 
 	if (f) {
 		list_remove(&f->node);
+		list_remove(&f->all);
 		disk->spare_count--;
 	} else {
 		f = malloc(sizeof(*f));
@@ -62,8 +64,10 @@ struct file_io *file_io_get(struct file_disk *disk, struct store_io *io)
 	}
 	memset(f, 0, sizeof(*f));
 	list_init(&f->node);
+	list_append(&disk->all, &f->all);
 	f->disk = disk;
 	f->io = io;
+	f->submitted_ms = ring_now_ms(disk->ring);
 	f->op.done = op_done;
 	for (unsigned i = 0; i < FILE_RUNS; i++) {
 		f->runs[i].op.done = run_done;
@@ -80,7 +84,9 @@ static void file_io_put(struct file_io *f)
 
 	assert(list_empty(&f->node));
 	free(f->bounce);
+	f->bounce = NULL;
 	if (disk->spare_count == SPARE_MAX) {
+		list_remove(&f->all);
 		free(f);
 		return;
 	}
@@ -177,6 +183,11 @@ struct owner {
 	uint64_t bytes;  /* for how many bytes this holds */
 };
 
+static uint64_t blocks_of(uint64_t bytes)
+{
+	return bytes / STORE_BLOCK_BYTES + (bytes % STORE_BLOCK_BYTES != 0);
+}
+
 /*
  * Who owns the bytes from `at` on (at most `bytes`), looking at the lowest `layer_count` layers
  * and the image.
@@ -185,15 +196,18 @@ static struct owner find_owner(const struct file_disk *disk, unsigned layer_coun
 			       uint64_t bytes)
 {
 	uint64_t block = at / STORE_BLOCK_BYTES, limit, end;
+	uint64_t image_blocks = disk->image_fd < 0 ? 0 : blocks_of(disk->image_bytes);
 
-	limit = (at + bytes - 1) / STORE_BLOCK_BYTES - block + 1;
+	limit = blocks_of(at + bytes) - block;
 	for (unsigned i = layer_count; i-- > 0;) {
 		const struct file_layer *layer = &disk->layers[i];
 		bool owned = false;
 
-		/* Above a shorter parent there are only zeros. */
-		if (block >= layer->map.block_count)
-			continue;
+		/* Above a shorter parent there are only zeros, whatever it stands on. */
+		if (block >= layer->map.block_count) {
+			image_blocks = 0;
+			break;
+		}
 		limit = map_run(&layer->map, block, limit, &owned);
 		if (!owned)
 			continue;
@@ -201,14 +215,13 @@ static struct owner find_owner(const struct file_disk *disk, unsigned layer_coun
 		return (struct owner){layer->fd, layer->data_offset + at, UINT64_MAX,
 				      end < bytes ? end : bytes};
 	}
+	if (block < image_blocks && limit > image_blocks - block)
+		limit = image_blocks - block;
 	end = (block + limit) * STORE_BLOCK_BYTES - at;
 	if (end > bytes)
 		end = bytes;
-	if (disk->image_fd >= 0 && at < disk->image_bytes) {
-		if (end > disk->image_bytes - at && disk->image_bytes % STORE_BLOCK_BYTES == 0)
-			end = disk->image_bytes - at;
+	if (block < image_blocks)
 		return (struct owner){disk->image_fd, at, disk->image_bytes, end};
-	}
 	return (struct owner){-1, 0, 0, end};
 }
 
@@ -318,6 +331,7 @@ bool file_disk_no_space(struct file_disk *disk)
 			  "on by themselves",
 			  disk->name);
 	disk->stats.no_space = true;
+	disk->no_space_ms = ring_now_ms(disk->ring);
 	return disk->space_timer.armed ||
 	       ring_timer_arm(disk->ring, &disk->space_timer, SPACE_RETRY_MS) == 0;
 }
@@ -328,15 +342,25 @@ static void space_wait(struct file_io *f)
 	struct file_disk *disk = f->disk;
 	uint64_t now_ms = ring_now_ms(disk->ring);
 
-	if (f->space_since_ms == 0)
-		f->space_since_ms = now_ms;
-	if (now_ms - f->space_since_ms >= STORE_SPACE_WAIT_MS) {
-		file_io_finish_later(f, -ENOSPC);
-		return;
-	}
-	f->holds_space = file_disk_no_space(disk);
+	f->space_since_ms = now_ms;
+	f->holds_space = file_disk_no_space(disk) && now_ms - f->submitted_ms < STORE_SPACE_WAIT_MS;
 	if (!f->holds_space)
 		file_io_finish_later(f, -ENOSPC);
+}
+
+/* What waits behind a write that waits for space must not wait longer than that one. */
+static void waiting_give_up(struct file_disk *disk)
+{
+	uint64_t now_ms = ring_now_ms(disk->ring);
+
+	list_for_each (n, &disk->waiting) {
+		struct file_io *f = LIST_ENTRY(n, struct file_io, node);
+
+		if (now_ms - f->submitted_ms >= STORE_SPACE_WAIT_MS) {
+			list_remove(&f->node);
+			file_io_finish_later(f, -ENOSPC);
+		}
+	}
 }
 
 static void space_retry(struct ring_timer *timer)
@@ -351,13 +375,16 @@ static void space_retry(struct ring_timer *timer)
 			write_retry(f);
 		}
 	}
+	waiting_give_up(disk);
 	flush_retry(disk);
 }
 
-void file_disk_space_is_back(struct file_disk *disk)
+void file_disk_succeeded(struct file_disk *disk, bool needed_space)
 {
-	if (disk->stats.no_space)
-		log_info("%s: there is space again; writes go on", disk->name);
+	if (!disk->stats.no_space ||
+	    (!needed_space && ring_now_ms(disk->ring) - disk->no_space_ms < SPACE_QUIET_MS))
+		return;
+	log_info("%s: there is space again; writes go on", disk->name);
 	disk->stats.no_space = false;
 }
 
@@ -409,6 +436,13 @@ static void merged_write(struct file_io *f, uint64_t block)
 	op_write(f, f->bounce, STORE_BLOCK_BYTES, block * STORE_BLOCK_BYTES);
 }
 
+/* What is still missing of the old content of the block. */
+static void merge_read(struct file_io *f)
+{
+	ring_read(f->disk->ring, &f->op, f->op_fd, f->bounce + (STORE_BLOCK_BYTES - f->op_bytes),
+		  f->op_bytes, f->op_offset);
+}
+
 /* A block of which only a part is written: alone if the layer owns it, else merged. */
 static void partial_start(struct file_io *f, uint64_t block)
 {
@@ -439,9 +473,11 @@ static void partial_start(struct file_io *f, uint64_t block)
 		return;
 	}
 	f->merging = true;
-	f->op_bytes = owner.bytes;
+	f->op_bytes = STORE_BLOCK_BYTES;
 	f->op_offset = owner.offset;
-	ring_read(disk->ring, &f->op, owner.fd, f->bounce, owner.bytes, owner.offset);
+	f->op_end = owner.end;
+	f->op_fd = owner.fd;
+	merge_read(f);
 }
 
 /* Blocks that are written whole. */
@@ -477,11 +513,13 @@ static void middle_start(struct file_io *f, uint64_t begin, uint64_t end)
 static void write_complete(struct file_io *f)
 {
 	struct file_disk *disk = f->disk;
+	uint64_t owned = file_top(disk)->map.owned_count;
 
 	map_set(&file_top(disk)->map, f->first_block, f->last_block - f->first_block + 1);
 	disk->flush.data_dirty = true;
-	if (f->space_since_ms)
-		file_disk_space_is_back(disk);
+	file_disk_succeeded(disk,
+			    f->space_since_ms != 0 || (f->io->op == STORE_WRITE &&
+						       file_top(disk)->map.owned_count > owned));
 	if (f->io->op == STORE_WRITE)
 		disk->stats.written_bytes += f->io->length_bytes;
 	else
@@ -578,13 +616,22 @@ static void step_done(struct file_io *f)
 
 static void merge_read_done(struct file_io *f, int res)
 {
-	if (res < 0) {
-		read_failed(f, res);
+	/* Short at the end of the image: the rest of the block is zeros already. */
+	if (res == 0 && f->op_offset >= f->op_end) {
+		merged_write(f, step_block(f));
+		return;
+	}
+	if (res <= 0) {
+		read_failed(f, res < 0 ? res : -EIO);
 		file_io_finish_later(f, -EIO);
 		return;
 	}
-	/* A short read is the end of the image; the rest of the block is zeros already. */
-	merged_write(f, step_block(f));
+	f->op_offset += (uint64_t)res;
+	f->op_bytes -= (uint64_t)res;
+	if (f->op_bytes == 0)
+		merged_write(f, step_block(f));
+	else
+		merge_read(f);
 }
 
 static void op_done(struct ring_op *op, int res)
@@ -665,6 +712,7 @@ static void file_submit(struct store_disk *sd, struct store_io *io)
 		io->length_bytes <= sd->size_bytes - io->offset_bytes));
 	f = file_io_get(disk, io);
 	if (!f) {
+		io->priv = NULL;
 		list_append(&disk->starved, &io->node);
 		ring_defer(disk->ring, &disk->starve);
 		return;
@@ -689,6 +737,15 @@ static void file_submit(struct store_disk *sd, struct store_io *io)
 	}
 }
 
+static bool list_holds(struct list *list, const struct list *node)
+{
+	list_for_each (n, list) {
+		if (n == node)
+			return true;
+	}
+	return false;
+}
+
 static void file_cancel(struct store_disk *sd, struct store_io *io)
 {
 	struct file_disk *disk = file_disk(sd);
@@ -702,40 +759,39 @@ static void file_cancel(struct store_disk *sd, struct store_io *io)
 		file_io_finish_later(f, -ECANCELED);
 		return;
 	}
-	list_for_each (n, &disk->waiting) {
-		if (n == &f->node) {
-			list_remove(&f->node);
-			file_io_finish_later(f, -ECANCELED);
-			return;
-		}
+	if (list_holds(&disk->waiting, &f->node) || list_holds(&disk->flush.waiting, &f->node)) {
+		list_remove(&f->node);
+		file_io_finish_later(f, -ECANCELED);
 	}
 }
 
+/* Whole blocks: one counts as mapped if any part of it is, on whatever file system. */
 static int file_extent(struct store_disk *sd, uint64_t offset_bytes, uint64_t length_bytes,
 		       bool *ret_mapped, uint64_t *ret_bytes)
 {
 	struct file_disk *disk = file_disk(sd);
 	struct owner owner = find_owner(disk, disk->layer_count, offset_bytes, length_bytes);
-	uint64_t end = owner.offset + owner.bytes;
-	off_t data, next;
+	uint64_t block = owner.offset / STORE_BLOCK_BYTES, until = UINT64_MAX;
+	off_t data, hole;
 
 	*ret_mapped = false;
 	*ret_bytes = owner.bytes;
 	if (owner.fd < 0)
 		return 0;
-	data = lseek(owner.fd, (off_t)owner.offset, SEEK_DATA);
-	if (data < 0 && errno != ENXIO)
-		return -errno;
-	if (data < 0 || (uint64_t)data >= end)
-		return 0;
-	if ((uint64_t)data > owner.offset) {
-		*ret_bytes = (uint64_t)data - owner.offset;
-		return 0;
+	data = lseek(owner.fd, (off_t)(block * STORE_BLOCK_BYTES), SEEK_DATA);
+	if (data < 0)
+		return errno == ENXIO ? 0 : -errno;
+	if ((uint64_t)data / STORE_BLOCK_BYTES > block) {
+		until = (uint64_t)data / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
+	} else {
+		hole = lseek(owner.fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		*ret_mapped = true;
+		until = blocks_of((uint64_t)hole) * STORE_BLOCK_BYTES;
 	}
-	*ret_mapped = true;
-	next = lseek(owner.fd, (off_t)owner.offset, SEEK_HOLE);
-	if (next > data && (uint64_t)next < end)
-		*ret_bytes = (uint64_t)next - owner.offset;
+	if (until < owner.offset + owner.bytes)
+		*ret_bytes = until - owner.offset;
 	return 0;
 }
 
@@ -754,7 +810,7 @@ static void detach_flushed(struct store_io *io, int res)
 	struct file_disk *disk = CONTAINER_OF(io, struct file_disk, detach_io);
 
 	/* Only now the durable map says all that the live one says. */
-	if (res == 0 && disk->live_path[0] && !disk->scratch)
+	if (res == 0 && disk->live_path[0])
 		(void)unlink(disk->live_path);
 	ring_timer_cancel(disk->ring, &disk->space_timer);
 	disk->ring = NULL;
@@ -768,6 +824,9 @@ static void file_detach(struct store_disk *sd, void (*closed)(void *arg, int res
 	assert(list_empty(&disk->active) && list_empty(&disk->waiting));
 	disk->closed = closed;
 	disk->closed_arg = arg;
+	/* Scratch ends here: the layer may be sealed next, and a sealed layer's bits are those of
+	 * its durable map. */
+	disk->scratch = false;
 	disk->detach_io = (struct store_io){.op = STORE_FLUSH, .done = detach_flushed};
 	file_submit(sd, &disk->detach_io);
 }
@@ -779,10 +838,11 @@ static void file_free(struct store_disk *sd)
 	if (!sd)
 		return;
 	disk = file_disk(sd);
-	while (!list_empty(&disk->spare)) {
-		struct file_io *f = LIST_ENTRY(disk->spare.next, struct file_io, node);
+	/* None is in flight, but for a test that lets the process die. */
+	list_for_each (n, &disk->all) {
+		struct file_io *f = LIST_ENTRY(n, struct file_io, all);
 
-		list_remove(&f->node);
+		free(f->bounce);
 		free(f);
 	}
 	for (unsigned i = 0; i < disk->layer_count; i++) {
@@ -889,7 +949,9 @@ static int layer_open(struct file_disk *disk, const struct store_chain *chain, u
 	struct file_layer *layer = &disk->layers[index];
 	bool top = index == chain->layer_count - 1, writable = top && !chain->read_only;
 	struct layer_header header;
-	const char *run_dir = writable && !disk->write_through ? chain->run_dir : NULL;
+	/* A reader, too, must see what a writer that died left in the live map. */
+	bool live = top && chain->run_dir && store_dir_is_tmpfs(chain->run_dir);
+	const char *run_dir = live ? chain->run_dir : NULL;
 	int r;
 
 	layer->fd = layer_file_open(path, writable, err);
@@ -915,11 +977,8 @@ static int layer_open(struct file_disk *disk, const struct store_chain *chain, u
 	parent->kind = STORE_PARENT_LAYER;
 	parent->size_bytes = layer->size_bytes;
 	parent->path = path;
-	/* A read-only disk may still have a live map that a dead process left; only a writer takes
-	 * it over, but the bits must be seen: the daemon opens a node's layer the same way always.
-	 */
-	r = map_open(&layer->map, layer->fd, path, &header, run_dir, err);
-	if (r == 0 && run_dir)
+	r = map_open(&layer->map, layer->fd, path, &header, run_dir, writable, err);
+	if (r == 0 && run_dir && writable)
 		map_live_path(run_dir, header.uuid, disk->live_path, sizeof(disk->live_path));
 	return r;
 }
@@ -942,13 +1001,15 @@ int store_open(const struct store_chain *chain, struct store_disk **ret_disk,
 	disk->image_fd = -1;
 	disk->scratch = chain->scratch;
 	disk->disk.read_only = chain->read_only || chain->layer_count == 0;
-	disk->write_through = !disk->disk.read_only && !disk->scratch &&
-			      (!chain->run_dir || !store_dir_is_tmpfs(chain->run_dir));
+	/* Scratch, too: flushes do nothing there, but the process may die. */
+	disk->write_through =
+		!disk->disk.read_only && (!chain->run_dir || !store_dir_is_tmpfs(chain->run_dir));
 	disk->disk.volatile_cache = !disk->disk.read_only && !disk->write_through;
 	list_init(&disk->active);
 	list_init(&disk->waiting);
 	list_init(&disk->starved);
 	ring_task_init(&disk->starve, starve_run);
+	list_init(&disk->all);
 	list_init(&disk->spare);
 	ring_timer_init(&disk->space_timer, space_retry);
 	flush_init(disk);

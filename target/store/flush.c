@@ -40,10 +40,11 @@ static void round_end(struct file_disk *disk, int res)
 	struct file_flush *flush = &disk->flush;
 	uint64_t us = now_us() - flush->started_us;
 
-	if (res < 0)
+	/* Without memory nothing was begun, and nothing is lost. */
+	if (res < 0 && res != -ENOMEM)
 		file_disk_fail(disk, "a flush", res);
-	else
-		file_disk_space_is_back(disk);
+	else if (res == 0)
+		file_disk_succeeded(disk, false);
 	disk->stats.flush_rounds++;
 	disk->stats.flush_us_total += us;
 	if (us > disk->stats.flush_us_max)
@@ -53,7 +54,9 @@ static void round_end(struct file_disk *disk, int res)
 		struct file_io *f = LIST_ENTRY(flush->running.next, struct file_io, node);
 
 		list_remove(&f->node);
-		file_io_finish_later(f, res < 0 ? -EIO : 0);
+		if (res == 0 && f->space_since_ms)
+			file_disk_succeeded(disk, true);
+		file_io_finish_later(f, res < 0 && res != -ENOMEM ? -EIO : res);
 	}
 	if (!list_empty(&flush->waiting))
 		ring_defer(disk->ring, &flush->start);
@@ -71,9 +74,8 @@ static void round_starved(struct file_disk *disk)
 		struct file_io *f = LIST_ENTRY(flush->running.next, struct file_io, node);
 
 		list_remove(&f->node);
-		if (f->space_since_ms == 0)
-			f->space_since_ms = now_ms;
-		if (!timer || now_ms - f->space_since_ms >= STORE_SPACE_WAIT_MS)
+		f->space_since_ms = now_ms;
+		if (!timer || now_ms - f->submitted_ms >= STORE_SPACE_WAIT_MS)
 			file_io_finish_later(f, -ENOSPC);
 		else
 			list_append(&flush->waiting, &f->node);

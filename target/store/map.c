@@ -145,14 +145,26 @@ uint64_t map_run(const struct store_map *map, uint64_t block, uint64_t limit, bo
 	return at - block;
 }
 
+static int allocate(int fd, int mode, uint64_t offset, uint64_t bytes)
+{
+	while (fallocate(fd, mode, (off_t)offset, (off_t)bytes) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
 static int live_page_make(struct store_map *map, uint64_t page)
 {
+	int r = 0;
+
 	if (bit_get(map->present, page))
 		return 0;
-	if (map->live_fd >= 0 &&
-	    fallocate(map->live_fd, 0, (off_t)(LIVE_HEADER_BYTES + page * LIVE_PAGE_BYTES),
-		      LIVE_PAGE_BYTES) < 0)
-		return -errno;
+	if (map->live_fd >= 0)
+		r = allocate(map->live_fd, 0, LIVE_HEADER_BYTES + page * LIVE_PAGE_BYTES,
+			     LIVE_PAGE_BYTES);
+	if (r < 0)
+		return r;
 	bit_put(map->present, page, true);
 	return 0;
 }
@@ -163,12 +175,14 @@ static int live_page_make(struct store_map *map, uint64_t page)
  */
 static int slots_make(struct store_map *map, uint64_t page)
 {
+	int r;
+
 	if (bit_get(map->slots, page))
 		return 0;
-	if (fallocate(map->layer_fd, FALLOC_FL_KEEP_SIZE, (off_t)slot_offset(map, page, 0),
-		      MAP_PAGE_SLOTS * MAP_PAGE_BYTES) < 0 &&
-	    errno != EOPNOTSUPP)
-		return -errno;
+	r = allocate(map->layer_fd, FALLOC_FL_KEEP_SIZE, slot_offset(map, page, 0),
+		     MAP_PAGE_SLOTS * MAP_PAGE_BYTES);
+	if (r < 0 && r != -EOPNOTSUPP && r != -ENOSYS)
+		return r;
 	bit_put(map->slots, page, true);
 	return 0;
 }
@@ -262,8 +276,10 @@ void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_pag
 	uint32_t sequence = map->sequence[page] + 1;
 
 	assert(bit_get(map->dirty, page));
-	/* 0 says that there is no valid slot; it comes after 2^32 flushes of this page. */
-	assert(sequence != 0);
+	/* 0 says that there is no valid slot. After 2^32 flushes of this page it is passed over,
+	 * and 1 with it: the slot written must be the other one. */
+	if (sequence == 0)
+		sequence = 2;
 	memset(ret_page, 0, sizeof(*ret_page));
 	memcpy(ret_page->magic, MAP_PAGE_MAGIC, sizeof(ret_page->magic));
 	le32_put(&ret_page->version, LAYER_VERSION);
@@ -306,32 +322,31 @@ static bool page_is_valid(const struct store_map *map, const struct map_page *pa
 
 /*
  * The newer valid slot. NULL with 0: never written, or the very first write of the page was torn,
- * which no flush had acknowledged. -EBADMSG: both slots hold something and neither is whole.
+ * which no flush had acknowledged; that write goes to slot 1. -EBADMSG: slot 0 holds something,
+ * so slot 1 was whole once, and neither is whole now.
  */
 static int page_pick(const struct store_map *map, const struct map_page slots[MAP_PAGE_SLOTS],
 		     uint64_t index, const struct map_page **ret_page)
 {
 	const struct map_page *best = NULL;
-	unsigned broken = 0;
+	bool first_write = all_zero(&slots[0], sizeof(slots[0]));
 
 	for (unsigned i = 0; i < MAP_PAGE_SLOTS; i++) {
 		if (page_is_valid(map, &slots[i], index, i)) {
 			if (!best ||
 			    sn32_after(le32_get(slots[i].sequence), le32_get(best->sequence)))
 				best = &slots[i];
-		} else if (!all_zero(&slots[i], sizeof(slots[i]))) {
-			broken++;
 		}
 	}
 	*ret_page = best;
-	return !best && broken == MAP_PAGE_SLOTS ? -EBADMSG : 0;
+	return best || first_write ? 0 : -EBADMSG;
 }
 
 /*
- * One durable page into the map. Without a live map taken over, its bits are the bits; with one,
- * they only say what is dirty.
+ * The bits of one durable page are added to the map. 1: they are all that the page has now, so it
+ * is clean.
  */
-static int page_load(struct store_map *map, int fd, uint64_t index, bool adopted)
+static int page_load(struct store_map *map, int fd, uint64_t index)
 {
 	struct map_page slots[MAP_PAGE_SLOTS];
 	const struct map_page *page = NULL;
@@ -348,23 +363,18 @@ static int page_load(struct store_map *map, int fd, uint64_t index, bool adopted
 	r = live_page_make(map, index * MAP_PAGE_BLOCKS / LIVE_PAGE_BLOCKS);
 	if (r < 0)
 		return r;
-	if (!adopted) {
-		memcpy(page_bits(map, index), page->bits, MAP_PAGE_BITS_BYTES);
-		return 0;
-	}
 	/*
-	 * A bit is set in the live map before it is flushed, so the live one is never behind; what
-	 * it has more is dirty, found by the caller's walk.
+	 * Bits are set and never cleared, so those of both maps are right. A live map lacks some
+	 * that the durable one has when the process died while it was being made. What the live
+	 * one has more is dirty, found by the caller's walk.
 	 */
-	for (size_t i = 0; i < MAP_PAGE_BITS_BYTES; i++) {
-		if (page->bits[i] & ~page_bits(map, index)[i])
-			return -ESTALE;
-	}
+	for (size_t i = 0; i < MAP_PAGE_BITS_BYTES; i++)
+		page_bits(map, index)[i] |= page->bits[i];
 	return memcmp(page_bits(map, index), page->bits, MAP_PAGE_BITS_BYTES) == 0 ? 1 : 0;
 }
 
 /* Walks the written parts of the durable map only: a fresh clone of any size has none. */
-static int pages_load(struct store_map *map, int fd, bool adopted, uint64_t *clean)
+static int pages_load(struct store_map *map, int fd, uint64_t *clean)
 {
 	uint64_t end = map->map_offset + map->page_count * MAP_PAGE_SLOTS * MAP_PAGE_BYTES;
 	uint64_t next = 0;
@@ -378,7 +388,7 @@ static int pages_load(struct store_map *map, int fd, bool adopted, uint64_t *cle
 		if ((uint64_t)at >= end)
 			return 0;
 		next = ((uint64_t)at - map->map_offset) / (MAP_PAGE_SLOTS * MAP_PAGE_BYTES);
-		r = page_load(map, fd, next, adopted);
+		r = page_load(map, fd, next);
 		if (r < 0)
 			return r;
 		if (r > 0)
@@ -408,13 +418,13 @@ static void live_header_fill(struct live_header *header, const struct store_map 
 }
 
 /* Which live pages the file has: what tmpfs has not given must not be touched. */
-static int live_find_present(struct store_map *map)
+static int live_find_present(struct store_map *map, int fd)
 {
 	uint64_t next = 0, count = live_page_count(map);
 
 	while (next < count) {
-		off_t at = lseek(map->live_fd, (off_t)(LIVE_HEADER_BYTES + next * LIVE_PAGE_BYTES),
-				 SEEK_DATA);
+		off_t at =
+			lseek(fd, (off_t)(LIVE_HEADER_BYTES + next * LIVE_PAGE_BYTES), SEEK_DATA);
 
 		if (at < 0)
 			return errno == ENXIO ? 0 : -errno;
@@ -427,20 +437,27 @@ static int live_find_present(struct store_map *map)
 	return 0;
 }
 
+static bool live_is_ours(const struct store_map *map, int fd, const struct live_header *wanted)
+{
+	struct live_header found;
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (uint64_t)st.st_size == map->live_bytes &&
+	       pread_all(fd, &found, sizeof(found), 0) == 0 &&
+	       memcmp(wanted, &found, sizeof(found)) == 0;
+}
+
 /* Opens the live map's file: 1 if what is in it is this layer's, 0 if it was made empty. */
 static int live_open(struct store_map *map, const char *path, const struct stat *layer)
 {
-	struct live_header wanted, found;
-	struct stat st;
+	struct live_header wanted;
 	int r;
 
 	live_header_fill(&wanted, map, layer);
 	map->live_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (map->live_fd < 0 || fstat(map->live_fd, &st) < 0)
+	if (map->live_fd < 0)
 		return -errno;
-	if ((uint64_t)st.st_size == map->live_bytes &&
-	    pread_all(map->live_fd, &found, sizeof(found), 0) == 0 &&
-	    memcmp(&wanted, &found, sizeof(found)) == 0)
+	if (live_is_ours(map, map->live_fd, &wanted))
 		return 1;
 	/* Emptied first: no page of another life may stay. */
 	if (ftruncate(map->live_fd, 0) < 0 || ftruncate(map->live_fd, (off_t)map->live_bytes) < 0)
@@ -458,6 +475,27 @@ static int live_map(struct store_map *map)
 		return -errno;
 	map->live = p;
 	return 0;
+}
+
+/* For a reader: what a dead writer left in its live map is copied, and the map stays for the next
+ * writer. */
+static int live_copy(struct store_map *map, const char *path, const struct stat *layer)
+{
+	int AUTO_CLOSE fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct live_header wanted;
+	int r;
+
+	live_header_fill(&wanted, map, layer);
+	if (fd < 0 || !live_is_ours(map, fd, &wanted))
+		return 0;
+	r = live_find_present(map, fd);
+	for (uint64_t page = 0; r == 0 && page < live_page_count(map); page++) {
+		uint64_t at = LIVE_HEADER_BYTES + page * LIVE_PAGE_BYTES;
+
+		if (bit_get(map->present, page))
+			r = pread_all(fd, map->live + at, LIVE_PAGE_BYTES, at);
+	}
+	return r;
 }
 
 /* Bits beyond the last block mean nothing and must not count. */
@@ -491,7 +529,7 @@ static int map_load(struct store_map *map, int fd, bool adopted)
 
 	if (!clean)
 		return -ENOMEM;
-	r = pages_load(map, fd, adopted, clean);
+	r = pages_load(map, fd, clean);
 	return r < 0 ? r : count_owned(map, adopted, clean);
 }
 
@@ -521,18 +559,12 @@ static int open_failed(struct store_map *map, const char *path, const char *live
 				  "%s is damaged: a page of its block map has no good copy; "
 				  "restore it from a backup",
 				  path);
-	if (r == -ESTALE)
-		return store_fail(
-			err, r,
-			"%s does not fit %s: the live map lacks blocks that the layer "
-			"owns; if the layer file was replaced by hand, remove the live map",
-			live_path, path);
 	return store_fail(err, r, "the block map of %s can't be set up (%s): %s", path, live_path,
 			  strerror(-r));
 }
 
 int map_open(struct store_map *map, int fd, const char *path, const struct layer_header *header,
-	     const char *run_dir, struct store_error *err)
+	     const char *run_dir, bool writable, struct store_error *err)
 {
 	char live_path[LIMIT_PATH_BYTES] = "in memory";
 	bool adopted = false;
@@ -542,15 +574,18 @@ int map_open(struct store_map *map, int fd, const char *path, const struct layer
 	map->layer_fd = fd;
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = -errno;
-	if (r == 0 && run_dir) {
+	if (r == 0 && run_dir)
 		map_live_path(run_dir, header->uuid, live_path, sizeof(live_path));
+	if (r == 0 && run_dir && writable) {
 		r = live_open(map, live_path, &st);
 		adopted = r > 0;
 	}
 	if (r >= 0)
 		r = live_map(map);
 	if (r == 0 && adopted)
-		r = live_find_present(map);
+		r = live_find_present(map, map->live_fd);
+	if (r == 0 && run_dir && !writable)
+		r = live_copy(map, live_path, &st);
 	if (r == 0)
 		r = map_load(map, fd, adopted);
 	if (r < 0)

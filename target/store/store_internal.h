@@ -125,9 +125,10 @@ struct store_map {
 };
 
 /* Loads the durable map of the open layer file; `run_dir` NULL: no live map, bits in memory.
- * Otherwise a live map of this boot and file is taken over, or made anew. */
+ * Otherwise a live map of this boot and file is taken over, or made anew; a reader only looks
+ * into it. */
 int map_open(struct store_map *map, int fd, const char *path, const struct layer_header *header,
-	     const char *run_dir, struct store_error *err);
+	     const char *run_dir, bool writable, struct store_error *err);
 void map_close(struct store_map *map);
 bool map_owns(const struct store_map *map, uint64_t block);
 /* How many blocks from `block` on, at most `limit`, have the same bit. */
@@ -177,6 +178,7 @@ enum file_step {
 
 struct file_io {
 	struct list node; /* disk->active, waiting or flushes */
+	struct list all;  /* disk->all */
 	struct file_disk *disk;
 	struct store_io *io;
 	struct ring_task finish;
@@ -191,9 +193,12 @@ struct file_io {
 	struct ring_op op;
 	uint64_t op_offset, op_bytes;
 	const uint8_t *op_data;
+	uint64_t op_end; /* merging: the file read may end there */
+	int op_fd;
 	bool merging, zeroing, locked, holds_space;
-	uint64_t space_since_ms;
-	uint8_t *bounce; /* a block, while a part of it is merged */
+	uint64_t submitted_ms;
+	uint64_t space_since_ms; /* when there was none for it; 0: there always was */
+	uint8_t *bounce;         /* a block, while a part of it is merged */
 };
 
 /* One map page on its way to the layer file. */
@@ -234,7 +239,9 @@ struct file_disk {
 	struct list starved;         /* store_io.node: there was no memory for them */
 	struct ring_task starve;
 	struct ring_timer space_timer;
-	struct list spare; /* file_io to use again */
+	uint64_t no_space_ms; /* when there was none last */
+	struct list all;      /* file_io, in flight or spare */
+	struct list spare;    /* those to use again */
 	unsigned spare_count;
 	struct file_flush flush;
 	struct store_stats stats;
@@ -252,7 +259,8 @@ void flush_retry(struct file_disk *disk);
 /* The file system is full: raises the alarm and lets what waits try again in a while. False: it
  * can't, for want of memory. */
 bool file_disk_no_space(struct file_disk *disk);
-void file_disk_space_is_back(struct file_disk *disk);
+/* Something was written or synced, for which there had to be space or not: the alarm may end. */
+void file_disk_succeeded(struct file_disk *disk, bool needed_space);
 void file_disk_fail(struct file_disk *disk, const char *what, int error);
 void file_io_finish_later(struct file_io *io, int res);
 struct file_io *file_io_get(struct file_disk *disk, struct store_io *io);
