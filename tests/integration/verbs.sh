@@ -105,7 +105,11 @@ mke2fs -q -t ext4 -E nodiscard -F big.img >/dev/null || fail "mke2fs"
 # A shell without job control starts its background with SIGINT ignored; TERM cancels as well.
 "$lunctl" --socket run/control.sock import big.img big >out 2>&1 &
 importer=$!
-sleep 0.1
+for _ in $(seq 500); do
+	ls -A state/images | grep -q new && break
+	kill -0 $importer 2>/dev/null || break
+	sleep 0.01
+done
 kill -TERM $importer 2>/dev/null
 wait $importer
 status=$?

@@ -308,9 +308,16 @@ static int job_poll(const struct request *request, const char *target, json_t **
 	return 0;
 }
 
-int api_wait_job(const struct request *request, const json_t *answer, json_t **ret_result)
+void api_catch_interrupts(void)
 {
 	const struct sigaction cancel = {.sa_handler = on_interrupt};
+
+	(void)sigaction(SIGINT, &cancel, NULL);
+	(void)sigaction(SIGTERM, &cancel, NULL);
+}
+
+int api_wait_job(const struct request *request, const json_t *answer, json_t **ret_result)
+{
 	json_t *job = json_incref(json_object_get(answer, "job"));
 	const char *id = get_text(job, "id");
 	char target[128];
@@ -321,8 +328,6 @@ int api_wait_job(const struct request *request, const json_t *answer, json_t **r
 		return complain("the daemon's answer names no job", NULL);
 	}
 	(void)snprintf(target, sizeof(target), "/v1/jobs/%s", id);
-	(void)sigaction(SIGINT, &cancel, NULL);
-	(void)sigaction(SIGTERM, &cancel, NULL);
 	r = job_poll(request, target, &job);
 	if (r == 0 && strcmp(get_text(job, "state"), "done") != 0)
 		r = refused(request, json_object_get(job, "error"));

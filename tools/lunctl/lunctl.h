@@ -60,7 +60,10 @@ int api_call(const struct request *request, const char *method, const char *targ
 /* As api_call with GET, but a 404 is no error: 0 with *ret_answer NULL. */
 int api_find(const struct request *request, const char *target, json_t **ret_answer);
 
-/* Waits for the job in `answer` ({"job": JOB}), shows its progress, cancels it on SIGINT.
+/* Before the request that starts a job: from now on SIGINT and SIGTERM cancel it instead of
+ * leaving it to the daemon alone. */
+void api_catch_interrupts(void);
+/* Waits for the job in `answer` ({"job": JOB}), shows its progress.
  * 0 and the job's result, or the exit code after the error was printed. */
 int api_wait_job(const struct request *request, const json_t *answer, json_t **ret_result);
 

@@ -51,8 +51,10 @@ static int make_image(const struct request *request, json_t *body, const char *n
 {
 	json_t *answer = NULL, *result = NULL;
 	char size[OUTPUT_SIZE_BYTES], used[OUTPUT_SIZE_BYTES];
-	int r = api_call(request, "POST", "/v1/images", body, &answer);
+	int r;
 
+	api_catch_interrupts();
+	r = api_call(request, "POST", "/v1/images", body, &answer);
 	if (r == 0)
 		r = api_wait_job(request, answer, &result);
 	json_decref(answer);
