@@ -93,6 +93,7 @@ static int hold_sessions(unsigned count)
 {
 	static struct speaker sessions[SESSIONS_MAX];
 	struct pollfd poll_fd = {.fd = STDIN_FILENO, .events = POLLIN};
+	unsigned long long pings = 0;
 	unsigned lost = 0;
 
 	for (unsigned i = 0; i < count; i++)
@@ -103,11 +104,13 @@ static int hold_sessions(unsigned count)
 	/* The speaker answers no pings; a holder that is measured for seconds gets none. */
 	poll(&poll_fd, 1, -1);
 	for (unsigned i = 0; i < count; i++) {
+		pings -= sessions[i].received;
 		if (speaker_receive(&sessions[i], 0) != SPEAKER_OK)
 			lost++;
+		pings += sessions[i].received;
 		speaker_done(&sessions[i], true);
 	}
-	printf("lost %u\n", lost);
+	printf("lost %u, %llu pings came\n", lost, pings);
 	return lost ? 1 : 0;
 }
 

@@ -235,7 +235,8 @@ static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool share
 	enum speaker_result result;
 	uint16_t status = 0;
 
-	offer.isid[5] = (uint8_t)below(w, 4);
+	/* Few ISIDs, so that sessions are reinstated; the greedy ones are to stay. */
+	offer.isid[5] = (uint8_t)below(w, shared_only ? 256 : 4);
 	offer.header_digest = percent(w, 25);
 	offer.data_digest = percent(w, 25);
 	offer.immediate_data = percent(w, 70);
