@@ -70,7 +70,7 @@ static const char *const kind_names[KIND_COUNT] = {
 
 static struct {
 	struct sockaddr_storage portal;
-	struct speaker_target targets[TARGETS_MAX];
+	struct speaker_target targets[TARGETS_MAX], greedy;
 	unsigned target_count, worker_count, seconds_max, stall_ms_max;
 	uint64_t count, seed;
 	bool only_set;
@@ -226,17 +226,17 @@ static void end(struct worker *w)
 	speaker_done(&w->speaker, percent(w, 90));
 }
 
-static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool shared_only)
+static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool greedy)
 {
 	static const uint32_t segments[] = {512, 1024, 8192, 65536, 262144};
 	struct speaker_target target =
-		options.targets[shared_only ? 0 : below(w, options.target_count)];
+		greedy ? options.greedy : options.targets[below(w, options.target_count)];
 	struct speaker_offer offer = {.isid = {0x80, 0, (uint8_t)w->index}};
 	enum speaker_result result;
 	uint16_t status = 0;
 
 	/* Few ISIDs, so that sessions are reinstated; the greedy ones are to stay. */
-	offer.isid[5] = (uint8_t)below(w, shared_only ? 256 : 4);
+	offer.isid[5] = (uint8_t)below(w, greedy ? 256 : 4);
 	offer.header_digest = percent(w, 25);
 	offer.data_digest = percent(w, 25);
 	offer.immediate_data = percent(w, 70);
@@ -246,7 +246,7 @@ static bool log_in(struct worker *w, struct speaker_offer *ret_offer, bool share
 	offer.first_burst =
 		percent(w, 50) ? offer.max_burst : 512 + below(w, offer.max_burst - 511);
 	offer.outstanding_r2t = 1 + below(w, 8);
-	if (!shared_only) {
+	if (!greedy) {
 		offer.discovery = percent(w, 8);
 		/* Somebody else; and connections that want to join a session or bring it back. */
 		if (percent(w, 5))
@@ -1223,11 +1223,14 @@ static void usage(void)
 	fputs("usage: mutator --portal ADDR:PORT --target IQN [--user U --secret S] [--initiator "
 	      "I]\n"
 	      "         [--target ...] [--count PDUS] [--seed N] [--workers N] [--seconds MAX]\n"
-	      "         [--pid DAEMON] [--witness-url URL] [--stall-ms MAX] [--rss-slack-mib N]\n"
+	      "         [--greedy IQN] [--pid DAEMON] [--witness-url URL] [--stall-ms MAX] "
+	      "[--rss-slack-mib N]\n"
 	      "         [--only KIND]\n"
 	      "User, secret and initiator belong to the target named before them. The first "
 	      "target\n"
-	      "should take several sessions at once.\n",
+	      "should take several sessions at once, and so must the one for --greedy, which only "
+	      "those\n"
+	      "peers use that take and never give (default: the first).\n",
 	      stderr);
 	exit(2);
 }
@@ -1260,21 +1263,14 @@ static void copy_text(char *to, size_t room, const char *from)
 static void parse_options(int argc, char **argv, struct run *ret_run)
 {
 	static const struct option names[] = {
-		{"portal", 1, NULL, 'p'},
-		{"target", 1, NULL, 't'},
-		{"user", 1, NULL, 'u'},
-		{"secret", 1, NULL, 's'},
-		{"initiator", 1, NULL, 'i'},
-		{"count", 1, NULL, 'c'},
-		{"seed", 1, NULL, 'r'},
-		{"workers", 1, NULL, 'w'},
-		{"seconds", 1, NULL, 'm'},
-		{"pid", 1, NULL, 'd'},
-		{"witness-url", 1, NULL, 'W'},
-		{"stall-ms", 1, NULL, 'S'},
-		{"rss-slack-mib", 1, NULL, 'R'},
-		{"only", 1, NULL, 'o'},
-		{NULL, 0, NULL, 0},
+		{"portal", 1, NULL, 'p'},        {"target", 1, NULL, 't'},
+		{"user", 1, NULL, 'u'},          {"secret", 1, NULL, 's'},
+		{"initiator", 1, NULL, 'i'},     {"count", 1, NULL, 'c'},
+		{"seed", 1, NULL, 'r'},          {"workers", 1, NULL, 'w'},
+		{"seconds", 1, NULL, 'm'},       {"pid", 1, NULL, 'd'},
+		{"witness-url", 1, NULL, 'W'},   {"stall-ms", 1, NULL, 'S'},
+		{"rss-slack-mib", 1, NULL, 'R'}, {"only", 1, NULL, 'o'},
+		{"greedy", 1, NULL, 'g'},        {NULL, 0, NULL, 0},
 	};
 	struct speaker_target *target = NULL;
 	bool portal = false;
@@ -1292,6 +1288,11 @@ static void parse_options(int argc, char **argv, struct run *ret_run)
 			copy_text(target->name, sizeof(target->name), optarg);
 			copy_text(target->initiator, sizeof(target->initiator),
 				  "iqn.2026-11.local.lunroot.test:hostile");
+			break;
+		case 'g':
+			copy_text(options.greedy.name, sizeof(options.greedy.name), optarg);
+			copy_text(options.greedy.initiator, sizeof(options.greedy.initiator),
+				  "iqn.2026-11.local.lunroot.test:greedy");
 			break;
 		case 'u': copy_text(target->user, sizeof(target->user), optarg); break;
 		case 's': copy_text(target->secret, sizeof(target->secret), optarg); break;
@@ -1311,6 +1312,8 @@ static void parse_options(int argc, char **argv, struct run *ret_run)
 		default: usage();
 		}
 	}
+	if (!options.greedy.name[0])
+		options.greedy = options.targets[0];
 	if (!portal || !options.target_count || !options.worker_count ||
 	    options.worker_count > WORKERS_MAX || !options.count)
 		usage();

@@ -19,8 +19,10 @@ truncate -s 64M "$daemon_dir/base.img"
 mke2fs -q -t ext4 -F "$daemon_dir/base.img" || fail "mke2fs"
 ctl import "$daemon_dir/base.img" base >/dev/null || fail "import"
 ctl clone base open --no-auth --shared >/dev/null || fail "clone open"
-ctl clone base guarded >/dev/null || fail "clone guarded"
 ctl clone base witness >/dev/null || fail "clone witness"
+ctl clone base guarded >/dev/null || fail "clone guarded"
+# The fourth of four: with two reactors the witness has the greedy ones for neighbours.
+ctl clone base greedy --no-auth --shared >/dev/null || fail "clone greedy"
 
 # iscsi://USER%SECRET@PORTAL/IQN/LUN
 url=$(ctl url guarded) || fail "url guarded"
@@ -34,7 +36,7 @@ mutate() { # COUNT MORE-OPTIONS...
 	local count=$1
 	shift
 	"$mutator" --portal "$daemon_portal" --target "$open" \
-		--target "$guarded" --user "$user" --secret "$secret" \
+		--target "$guarded" --user "$user" --secret "$secret" --greedy "${open%open}greedy" \
 		--count "$count" --witness-url "$(ctl url witness)" \
 		--seconds "${SECONDS_MAX:-1200}" --workers "${WORKERS:-6}" \
 		${SEED:+--seed "$SEED"} "$@"
