@@ -1217,11 +1217,17 @@ static void write_same_fills(void **state)
 		assert_memory_equal(rig.disk->data + i * SECTOR, sent, SECTOR);
 	assert_int_equal(rig.disk->data[2 * SECTOR], 0);
 	assert_int_equal(rig.disk->data[(3 + 1024) * SECTOR], 0);
-	/* To the end, with UNMAP but data that is not zero: written. */
-	OUT(sent, SECTOR, 0x93, 0x08, 0, 0, 0, 0, 0, 0, (DISK_BLOCKS - 2) >> 8,
-	    (DISK_BLOCKS - 2) & 0xff);
+	/* To the end; then with UNMAP, which gives the blocks back whatever the data says. */
+	OUT(sent, SECTOR, 0x93, 0, 0, 0, 0, 0, 0, 0, (DISK_BLOCKS - 8) >> 8,
+	    (DISK_BLOCKS - 8) & 0xff);
 	ASSERT_GOOD();
 	assert_memory_equal(rig.disk->data + DISK_BYTES - SECTOR, sent, SECTOR);
+	assert_true(rig.disk->mapped[DISK_BYTES / STORE_BLOCK_BYTES - 1]);
+	OUT(sent, SECTOR, 0x93, 0x08, 0, 0, 0, 0, 0, 0, (DISK_BLOCKS - 8) >> 8,
+	    (DISK_BLOCKS - 8) & 0xff);
+	ASSERT_GOOD();
+	assert_int_equal(rig.disk->data[DISK_BYTES - SECTOR], 0);
+	assert_false(rig.disk->mapped[DISK_BYTES / STORE_BLOCK_BYTES - 1]);
 	/* Zeros without UNMAP stay mapped. */
 	memset(sent, 0, SECTOR);
 	OUT(sent, SECTOR, 0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16);
