@@ -634,6 +634,17 @@ static void merge_read_done(struct file_io *f, int res)
 		merge_read(f);
 }
 
+/* Maybe not the first: several discards may have been under way. */
+static void punch_refused(struct file_io *f)
+{
+	if (!f->disk->punch_unsupported)
+		log_warn("%s: the file system can't punch holes: discards write zeros and free "
+			 "nothing",
+			 f->disk->name);
+	f->disk->punch_unsupported = true;
+	write_retry(f);
+}
+
 static void op_done(struct ring_op *op, int res)
 {
 	struct file_io *f = CONTAINER_OF(op, struct file_io, op);
@@ -643,12 +654,9 @@ static void op_done(struct ring_op *op, int res)
 		write_retry(f);
 	} else if (f->merging) {
 		merge_read_done(f, res);
-	} else if (res == -EOPNOTSUPP && f->io->op == STORE_DISCARD && !disk->punch_unsupported) {
-		log_warn("%s: the file system can't punch holes: discards write zeros and free "
-			 "nothing",
-			 disk->name);
-		disk->punch_unsupported = true;
-		write_retry(f);
+	} else if (res == -EOPNOTSUPP && f->step == STEP_MIDDLE && !f->zeroing &&
+		   f->io->op == STORE_DISCARD) {
+		punch_refused(f);
 	} else if (res < 0) {
 		write_failed(f, res);
 	} else if ((uint64_t)res < f->op_bytes) {

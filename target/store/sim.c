@@ -57,6 +57,7 @@ static struct {
 	unsigned op_count;
 	struct list tasks, timers, files;
 	unsigned no_space, sync_failure, write_failure, sync_count;
+	bool no_punch;
 } sim;
 
 static int ring_stand_in;
@@ -288,6 +289,11 @@ static bool is_nth(unsigned *counter)
 	return *counter > 0 && --*counter == 0;
 }
 
+void sim_set_no_punch(bool no_punch)
+{
+	sim.no_punch = no_punch;
+}
+
 /* --- operations --- */
 
 static int op_write(const struct sim_op *o)
@@ -315,6 +321,8 @@ static int op_punch(const struct sim_op *o)
 {
 	struct sim_file *file = file_of(o->fd);
 
+	if (sim.no_punch)
+		return -EOPNOTSUPP;
 	pages_before_change(file, o->offset, o->bytes);
 	if (fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)o->offset,
 		      (off_t)o->bytes) < 0)
@@ -327,11 +335,16 @@ static int op_execute(const struct sim_op *o)
 {
 	ssize_t n;
 
+	/* Interrupted, or would have had to wait: as if it had never been. */
+	if (sim_below(200) == 0)
+		return sim_below(2) ? -EINTR : -EAGAIN;
 	switch (o->kind) {
 	case SIM_READ:
-		/* Short reads happen; zero only at the end. */
+		/* Short reads happen, also within a page; zero only at the end. */
 		n = pread(o->fd, o->data,
-			  o->bytes > PAGE_BYTES && sim_below(50) == 0 ? PAGE_BYTES : o->bytes,
+			  sim_below(50) == 0
+				  ? SECTOR_BYTES * (1 + sim_below(o->bytes / SECTOR_BYTES))
+				  : o->bytes,
 			  (off_t)o->offset);
 		return n < 0 ? -errno : (int)n;
 	case SIM_WRITE: return op_write(o);

@@ -33,6 +33,8 @@ void sim_set_no_space(unsigned per_mille);
 void sim_set_sync_failure(unsigned nth);
 /* The n-th write from now on fails with -EIO; 0: none. */
 void sim_set_write_failure(unsigned nth);
+/* The file system can't punch holes. */
+void sim_set_no_punch(bool no_punch);
 /* How many syncs were submitted so far. */
 unsigned sim_sync_count(void);
 

@@ -645,6 +645,7 @@ static void run(uint64_t ops)
 	if (mkdir(t.run_dir, 0700) < 0)
 		die("no runtime folder", 0);
 	sim_init(t.seed);
+	sim_set_no_punch(t.seed % 4 == 0);
 	image_make();
 	model_to_image();
 	layer_add();

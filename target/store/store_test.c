@@ -789,6 +789,24 @@ static void discard_reads_as_zeros_whoever_owned(void **state)
 	assert_reads(0, SIZE, expected);
 }
 
+static void discard_without_holes_writes_zeros(void **state)
+{
+	uint8_t *AUTO_FREE expected = calloc(1, SIZE);
+
+	(void)state;
+	image_add();
+	layer_add();
+	open_disk();
+	sim_set_no_punch(true);
+	write_ok(0, SIZE, 4);
+	fill(expected, SIZE, 4);
+	discard_ok(10 * B + 3 * S, 90 * B);
+	memset(expected + 10 * B + 3 * S, 0, 90 * B);
+	discard_ok(200 * B, 56 * B);
+	memset(expected + 200 * B, 0, 56 * B);
+	assert_reads(0, SIZE, expected);
+}
+
 static void extent_tells_where_data_is(void **state)
 {
 	static const struct {
@@ -1405,6 +1423,29 @@ static void full_disk_holds_a_flush_and_loses_nothing(void **state)
 	flush_ok();
 }
 
+/* More map pages than one batch of a flush takes, and a write while each batch is under way. */
+static void flush_of_many_pages_is_complete(void **state)
+{
+	const uint64_t page_bytes = MAP_PAGE_BLOCKS * (uint64_t)B;
+	struct command f = {.io.fua = false};
+
+	(void)state;
+	layer_add_sized((2 * FLUSH_BATCH + 40) * page_bytes);
+	open_disk();
+	for (unsigned i = 0; i < 2 * FLUSH_BATCH + 40; i++)
+		write_ok(i * page_bytes + i % 100 * B, B, (uint8_t)i);
+	start(&f, STORE_FLUSH, 0, 0, NULL);
+	for (unsigned i = 0; f.busy && i < 100; i++)
+		write_ok((i * 7 % (2 * FLUSH_BATCH)) * page_bytes + 200 * B, B, 1);
+	assert_int_equal(finish(&f), 0);
+	die();
+	assert_int_equal(unlink(live_path()), 0);
+	sim_power_loss(4u << 20);
+	open_disk();
+	for (unsigned i = 0; i < 2 * FLUSH_BATCH + 40; i++)
+		assert_reads_fill(i * page_bytes + i % 100 * B, B, (uint8_t)i);
+}
+
 /* --- without a tmpfs, and scratch --- */
 
 static void without_live_map_each_write_is_durable(void **state)
@@ -1624,6 +1665,7 @@ int main(void)
 		TEST(small_writes_at_once_into_one_block_all_stay),
 		TEST(write_that_fails_leaves_the_block_as_it_was),
 		TEST(discard_reads_as_zeros_whoever_owned),
+		TEST(discard_without_holes_writes_zeros),
 		TEST(extent_tells_where_data_is),
 		TEST(flush_syncs_no_more_than_it_must),
 		TEST(flushed_write_survives_power_loss),
@@ -1651,6 +1693,7 @@ int main(void)
 		TEST(full_disk_write_can_be_cancelled),
 		TEST(full_disk_flush_can_be_cancelled),
 		TEST(full_disk_holds_a_flush_and_loses_nothing),
+		TEST(flush_of_many_pages_is_complete),
 		TEST(without_live_map_each_write_is_durable),
 		TEST(scratch_flush_does_nothing_and_the_end_does),
 		TEST(scratch_without_live_map_survives_a_kill),
