@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -29,11 +30,15 @@
 #include "store/store_internal.h"
 
 #define SPACE_RETRY_MS 500
+#define LOCK_RETRY_MS  10
+#define LOCK_TELL_MS   500
 #define SPACE_QUIET_MS 2000 /* nothing that waits would have been quiet for so long */
 #define SPARE_MAX      16   /* a quiet disk keeps no more than this */
 #define ZERO_BYTES     65536u
 
 static const uint8_t zeros[ZERO_BYTES];
+
+unsigned store_lock_wait_ms = 10000;
 
 static struct file_disk *file_disk(struct store_disk *disk)
 {
@@ -931,6 +936,25 @@ static int image_open(struct file_disk *disk, const struct store_chain *chain,
 	return 0;
 }
 
+/*
+ * A process that was killed holds its files until the kernel has ended its io_uring, a little after
+ * its death; until then its last writes may still land. So a lock is waited for, and that is what
+ * keeps them away from ours.
+ */
+static int lock_wait(int fd, int operation, const char *path)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
+
+	for (unsigned waited_ms = 0; flock(fd, operation) < 0; waited_ms += LOCK_RETRY_MS) {
+		if (errno != EWOULDBLOCK || waited_ms >= store_lock_wait_ms)
+			return -errno;
+		if (waited_ms == LOCK_TELL_MS)
+			log_info("waiting for the process that has %s open", path);
+		(void)nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 static int layer_file_open(const char *path, bool writable, struct store_error *err)
 {
 	int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
@@ -940,7 +964,7 @@ static int layer_file_open(const char *path, bool writable, struct store_error *
 				  "the layer %s is missing or can't be opened: %s; restore it "
 				  "from a backup",
 				  path, strerror(errno));
-	if (flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
+	if (lock_wait(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB, path) < 0) {
 		int r = store_fail(err, -EBUSY,
 				   "the layer %s is in use by another process; end it first", path);
 

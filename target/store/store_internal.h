@@ -250,6 +250,9 @@ struct file_disk {
 	void *closed_arg;
 };
 
+/* How long a layer's lock is waited for; tests shorten it. */
+extern unsigned store_lock_wait_ms;
+
 /* flush.c */
 void flush_init(struct file_disk *disk);
 /* Waits for a round that begins after now; then it is done. */

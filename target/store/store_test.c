@@ -594,7 +594,9 @@ static void layer_in_use_is_neither_opened_nor_sealed(void **state)
 	layer_add();
 	open_disk();
 	first = t.disk;
+	store_lock_wait_ms = 50;
 	assert_refused(-EBUSY, "in use");
+	store_lock_wait_ms = 10000;
 	assert_int_equal(store_layer_seal(top_path(), &t.err), -EBUSY);
 	t.disk = first;
 	assert_int_equal(close_disk(), 0);
