@@ -64,7 +64,10 @@
 #define LIMIT_PING_ANSWER_MS            60000
 #define LIMIT_DATA_OUT_MS               60000  /* an R2T that gets no data */
 /* buffers of writes that wait for data; further R2Ts wait */
-#define LIMIT_SESSION_WRITE_BYTES       (32u << 20)
+#define LIMIT_SESSION_WRITE_BYTES       (16u << 20)
+/* While others wait for memory: a silent peer's writes give theirs back, */
+#define LIMIT_HOARD_MS                  1000
+#define LIMIT_UNREAD_MS                 2000   /* and one that takes none of our answers is dropped */
 #define LIMIT_HELD_PDUS                 64     /* commands that came before their turn (CmdSN), */
 #define LIMIT_HELD_BYTES                (1u << 20) /* and their immediate data */
 /* received, not taken yet: twice all of the shared buffers */

@@ -188,3 +188,8 @@ void ring_buf_wait_cancel(struct ring_buf_waiter *waiter)
 {
 	list_remove(&waiter->node);
 }
+
+bool ring_buf_wanted(const struct ring *ring)
+{
+	return !list_empty(&ring->pool.waiters);
+}

@@ -147,6 +147,8 @@ void ring_buf_waiter_init(struct ring_buf_waiter *waiter,
 			  void (*ready)(struct ring_buf_waiter *waiter));
 void ring_buf_wait(struct ring *ring, struct ring_buf_waiter *waiter);
 void ring_buf_wait_cancel(struct ring_buf_waiter *waiter);
+/* Somebody waits. */
+bool ring_buf_wanted(const struct ring *ring);
 
 struct ring_stats {
 	uint64_t submits, completions;

@@ -415,6 +415,7 @@ static bool command_header(struct conn *conn)
 
 	if (r == -EAGAIN) {
 		ring_buf_wait(conn->reactor->ring, &conn->buf_waiter);
+		pressure_watch(conn->reactor);
 		conn_stall(conn);
 		return false;
 	}

@@ -40,6 +40,7 @@ static int reactor_init(struct server *server, unsigned index)
 	(void)snprintf(reactor->name, sizeof(reactor->name), "reactor-%u", index);
 	list_init(&reactor->conns);
 	list_init(&reactor->targets);
+	pressure_init(reactor);
 	return ring_new(&config, &reactor->ring);
 }
 

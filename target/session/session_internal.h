@@ -11,6 +11,7 @@
  *   task.c      SCSI commands: data in both directions, responses
  *   tmf.c       task management
  *   text.c      Text requests
+ *   pressure.c  memory back from those who sit on it
  *   target.c    the control plane's snapshot of a target
  *   unit.c      targets as a reactor has them
  *
@@ -68,6 +69,7 @@ struct reactor {
 	bool stopping;
 	struct ring_timer accept_timer; /* reactor 0: try to accept again */
 	struct ring_timer stop_timer;
+	struct ring_timer pressure_timer;
 	struct mailbox_msg stop_msg, stopped_msg, quit_msg;
 	unsigned stop_stage;
 	bool stop_told;
@@ -243,6 +245,7 @@ struct conn {
 	bool send_busy;
 	struct list tx_queue;
 	size_t tx_bytes; /* queued and not sent */
+	uint64_t tx_ms;  /* when some of it was last taken, or the queue was begun */
 	unsigned tx_count;
 	size_t tx_first_done; /* bytes of the first PDU that are sent */
 	struct ring_task tx_task;
@@ -323,6 +326,7 @@ struct session {
 	struct list waiting;               /* of them: for a buffer, oldest first */
 	struct ring_buf_waiter buf_waiter;
 	size_t read_bytes, write_bytes; /* buffers in use */
+	bool hoards;                    /* let buffers wait for its data while others needed them */
 	unsigned ordered_count;         /* ORDERED tasks that SCSI does not have yet */
 	unsigned turn_count;            /* tasks in TASK_TURN */
 	unsigned data_out_count;        /* tasks that have a buffer and wait for data */
@@ -463,6 +467,8 @@ void session_tasks_abort(struct session *session);
 void session_tasks_quiesce(struct session *session);
 /* Gives buffers to those that wait. */
 void session_pump(struct session *session);
+/* Takes the buffers of writes whose data does not come: they end with BUSY when it has. */
+void session_reclaim(struct session *session);
 /* Milliseconds until the oldest data-out is overdue; UINT64_MAX: none is waited for. */
 uint64_t session_data_due_ms(const struct session *session, uint64_t now_ms);
 
@@ -472,6 +478,12 @@ struct residual {
 };
 /* RFC 7143, 11.4.5: what was announced against what the command moves. */
 struct residual residual_of(uint32_t edtl_bytes, uint32_t transfer_bytes);
+
+/* --- memory (pressure.c) --- */
+
+void pressure_init(struct reactor *reactor);
+/* Somebody waits for a buffer: looks after those who keep theirs. */
+void pressure_watch(struct reactor *reactor);
 
 /* --- task management (tmf.c) --- */
 

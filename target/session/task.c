@@ -129,7 +129,8 @@ static bool share_used(const struct session *session, bool write, uint32_t bytes
 	size_t used = write ? session->write_bytes : session->read_bytes;
 	size_t most = write ? LIMIT_SESSION_WRITE_BYTES : LIMIT_SESSION_TX_BYTES;
 
-	return used > 0 && used + bytes > most;
+	/* Who has hoarded gets one at a time until it sends again. */
+	return used > 0 && (used + bytes > most || (write && session->hoards));
 }
 
 static bool buf_get(struct task *task, uint32_t bytes, bool write)
@@ -494,6 +495,7 @@ void session_pump(struct session *session)
 			return; /* a task that ends calls again */
 		if (!buf_get(task, task->want_bytes, write)) {
 			ring_buf_wait(task->reactor->ring, &session->buf_waiter);
+			pressure_watch(task->reactor);
 			return;
 		}
 		list_remove(&task->wait_node);
@@ -503,6 +505,22 @@ void session_pump(struct session *session)
 		} else {
 			run(task);
 		}
+	}
+}
+
+void session_reclaim(struct session *session)
+{
+	list_for_each (node, &session->tasks) {
+		struct task *task = LIST_ENTRY(node, struct task, node);
+
+		if (task->state != TASK_DATA || !task->buf)
+			continue;
+		fail_status(task, SCSI_BUSY);
+		if (session->conn->rx_task == task)
+			rx_data_nowhere(&session->conn->rx);
+		stop_counting_data(task);
+		buf_put(task);
+		session->hoards = true;
 	}
 }
 
@@ -721,6 +739,7 @@ void task_data_done(struct conn *conn, struct task *task, const struct wire_data
 	task->sequence_bytes += be24_get(out->data_bytes);
 	task->got_bytes += be24_get(out->data_bytes);
 	task->session->bytes_written += be24_get(out->data_bytes);
+	task->session->hoards = false;
 	if (!(out->flags & WIRE_FINAL) || conn->state != CONN_FULL)
 		return;
 	check_amount(task, solicited);

@@ -125,6 +125,7 @@ static void send_done(struct ring_op *op, int res)
 	}
 	sent = (size_t)res + conn->tx_first_done;
 	conn->tx_bytes -= (size_t)res;
+	conn->tx_ms = ring_now_ms(conn->reactor->ring);
 	while (!list_empty(&conn->tx_queue)) {
 		struct tx_pdu *pdu = LIST_ENTRY(conn->tx_queue.next, struct tx_pdu, node);
 
@@ -152,6 +153,8 @@ void tx_drop_all(struct conn *conn)
 
 static void append(struct conn *conn, struct tx_pdu *pdu)
 {
+	if (list_empty(&conn->tx_queue))
+		conn->tx_ms = ring_now_ms(conn->reactor->ring);
 	list_append(&conn->tx_queue, &pdu->node);
 	conn->tx_bytes += cost(pdu);
 	conn->tx_count++;

@@ -1101,7 +1101,7 @@ static bool push(int fd, const uint8_t *bytes, size_t count)
  * answers nobody takes, or pings with much to echo. */
 static void run_greedy(struct worker *w, enum kind kind)
 {
-	enum { SESSIONS = 6, COMMANDS = 64 };
+	enum { SESSIONS = 12, COMMANDS = 64 };
 	struct speaker *sessions = calloc(SESSIONS, sizeof(*sessions));
 	unsigned open_count = 0;
 
@@ -1141,7 +1141,8 @@ static void run_greedy(struct worker *w, enum kind kind)
 		}
 		sessions[open_count++] = w->speaker;
 	}
-	for (unsigned i = 0; i < 30 && !atomic_load(&stop); i++)
+	/* Longer than the witness may wait. */
+	for (unsigned i = 0; i < 65 && !atomic_load(&stop); i++)
 		usleep(100000);
 	for (unsigned i = 0; i < open_count; i++)
 		speaker_done(&sessions[i], percent(w, 70));
