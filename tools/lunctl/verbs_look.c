@@ -296,7 +296,11 @@ static int run_show(const struct request *request)
 		r = print_json(object);
 	} else if (kind == OBJECT_NODE) {
 		show_node(object);
-		say_next(request, "qemu-img info \"$(lunctl url %s)\"", name);
+		if (strcmp(get_text(object, "state"), "damaged") == 0)
+			say_next(request, "put right what the message says, then start lunrootd "
+					  "again");
+		else
+			say_next(request, "qemu-img info \"$(lunctl url %s)\"", name);
 	} else {
 		show_image(object);
 		say_next(request, "lunctl clone %s pi-01", name);
