@@ -272,7 +272,10 @@ void test_server_stop(struct test_server *t)
 int peer_connect(struct peer *peer, uint16_t port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in from = {.sin_family = AF_INET};
 	struct timeval timeout = {.tv_sec = 5};
+	static unsigned count;
+	const int later = 1;
 
 	*peer = (struct peer){.cmdsn = 100, .itt = 0x1000};
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -280,7 +283,12 @@ int peer_connect(struct peer *peer, uint16_t port)
 	if (peer->fd < 0)
 		return -errno;
 	setsockopt(peer->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	if (connect(peer->fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+	/* A fuzzer makes more connections than an address has ports: each minute's worth from an
+	 * address of its own in 127/8. */
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (count++ / 1000 % 250));
+	setsockopt(peer->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &later, sizeof(later));
+	if (bind(peer->fd, (struct sockaddr *)&from, sizeof(from)) < 0 ||
+	    connect(peer->fd, (struct sockaddr *)&to, sizeof(to)) < 0)
 		return -errno;
 	return 0;
 }
