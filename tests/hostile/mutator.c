@@ -73,7 +73,7 @@ static struct {
 	struct speaker_target targets[TARGETS_MAX], greedy;
 	unsigned target_count, worker_count, seconds_max, stall_ms_max;
 	uint64_t count, seed;
-	bool only_set;
+	bool only_set, mild;
 	char only[32];
 } options = {.worker_count = 6, .seconds_max = 600, .stall_ms_max = 5000, .count = 10000};
 
@@ -1183,9 +1183,9 @@ static void *nuisance_run(void *arg)
 {
 	struct worker *w = arg;
 
-	if (options.only_set)
+	if (options.only_set || options.mild)
 		atomic_store(&nuisances_done, true);
-	while (!options.only_set && !atomic_load(&stop)) {
+	while (!options.only_set && !options.mild && !atomic_load(&stop)) {
 		run_greedy(w, KIND_HOARD);
 		run_drip(w);
 		run_greedy(w, KIND_UNREAD);
@@ -1226,7 +1226,7 @@ static void usage(void)
 	      "         [--target ...] [--count PDUS] [--seed N] [--workers N] [--seconds MAX]\n"
 	      "         [--greedy IQN] [--pid DAEMON] [--witness-url URL] [--stall-ms MAX] "
 	      "[--rss-slack-mib N]\n"
-	      "         [--only KIND]\n"
+	      "         [--only KIND] [--mild]          (mild: without the slow peers)\n"
 	      "User, secret and initiator belong to the target named before them. The first "
 	      "target\n"
 	      "should take several sessions at once, and so must the one for --greedy, which only "
@@ -1264,14 +1264,23 @@ static void copy_text(char *to, size_t room, const char *from)
 static void parse_options(int argc, char **argv, struct run *ret_run)
 {
 	static const struct option names[] = {
-		{"portal", 1, NULL, 'p'},        {"target", 1, NULL, 't'},
-		{"user", 1, NULL, 'u'},          {"secret", 1, NULL, 's'},
-		{"initiator", 1, NULL, 'i'},     {"count", 1, NULL, 'c'},
-		{"seed", 1, NULL, 'r'},          {"workers", 1, NULL, 'w'},
-		{"seconds", 1, NULL, 'm'},       {"pid", 1, NULL, 'd'},
-		{"witness-url", 1, NULL, 'W'},   {"stall-ms", 1, NULL, 'S'},
-		{"rss-slack-mib", 1, NULL, 'R'}, {"only", 1, NULL, 'o'},
-		{"greedy", 1, NULL, 'g'},        {NULL, 0, NULL, 0},
+		{"portal", 1, NULL, 'p'},
+		{"target", 1, NULL, 't'},
+		{"user", 1, NULL, 'u'},
+		{"secret", 1, NULL, 's'},
+		{"initiator", 1, NULL, 'i'},
+		{"count", 1, NULL, 'c'},
+		{"seed", 1, NULL, 'r'},
+		{"workers", 1, NULL, 'w'},
+		{"seconds", 1, NULL, 'm'},
+		{"pid", 1, NULL, 'd'},
+		{"witness-url", 1, NULL, 'W'},
+		{"stall-ms", 1, NULL, 'S'},
+		{"rss-slack-mib", 1, NULL, 'R'},
+		{"only", 1, NULL, 'o'},
+		{"greedy", 1, NULL, 'g'},
+		{"mild", 0, NULL, 'M'},
+		{NULL, 0, NULL, 0},
 	};
 	struct speaker_target *target = NULL;
 	bool portal = false;
@@ -1290,6 +1299,7 @@ static void parse_options(int argc, char **argv, struct run *ret_run)
 			copy_text(target->initiator, sizeof(target->initiator),
 				  "iqn.2026-11.local.lunroot.test:hostile");
 			break;
+		case 'M': options.mild = true; break;
 		case 'g':
 			copy_text(options.greedy.name, sizeof(options.greedy.name), optarg);
 			copy_text(options.greedy.initiator, sizeof(options.greedy.initiator),

@@ -44,7 +44,7 @@ mutate() { # COUNT MORE-OPTIONS...
 
 # A first part makes pools, buffers and heaps as large as they get; what remains after the second
 # is compared with that.
-mutate $((count / 5)) || fail "in the first part, see above"
+mutate $((count / 5)) --mild || fail "in the first part, see above"
 sleep 6
 # Meanwhile nodes come and go, and somebody looks.
 churn() {
@@ -70,6 +70,14 @@ wait "$churn_pid" 2>/dev/null
 daemon_log_is_clean || fail "the log tells of a bug"
 [ "$status" -eq 0 ] || fail "see above (mutator status $status)"
 ctl ls >/dev/null || fail "the control socket no longer answers"
+
+# A graceful stop amid all of it.
+mutate 1000000000 >/dev/null 2>&1 &
+mutator_pid=$!
+sleep 1.5
+begin=$SECONDS
 daemon_kill TERM || fail "SIGTERM ended it with status $?"
+[ $((SECONDS - begin)) -le 6 ] || fail "SIGTERM took $((SECONDS - begin)) s"
+wait "$mutator_pid" # its witness has lost its target, so it ends by itself
 daemon_log_is_clean || fail "the log tells of a bug at the end"
 say "hostile peers: $count PDUs, the daemon lives and the witness noticed nothing"
