@@ -1425,6 +1425,68 @@ static void full_disk_holds_a_flush_and_loses_nothing(void **state)
 	flush_ok();
 }
 
+/* A block of the image, or what was written over it: never a third thing. */
+static void assert_old_or_new(unsigned block, uint8_t seed)
+{
+	uint8_t data[B], old[B], new[B];
+
+	assert_int_equal(do_io(STORE_READ, block * (uint64_t)B, B, data), 0);
+	image_block(block, old);
+	fill(new, B, seed);
+	assert_true(memcmp(data, old, B) == 0 || memcmp(data, new, B) == 0);
+}
+
+/* Blocks 0 and 1 were flushed, each with a slot of its own; then the power fails in a third flush,
+ * with a write beside it, after so many steps. */
+static void flush_cut_off(unsigned steps, bool no_space)
+{
+	struct command flush = {.io.fua = false}, again = flush, beside = flush;
+	uint8_t data[B];
+
+	t.layer_count = 0;
+	layer_add_sized(MAP_PAGE_BLOCKS * (uint64_t)B);
+	open_disk();
+	write_ok(0, B, 1);
+	flush_ok();
+	write_ok(B, B, 2);
+	flush_ok();
+	write_ok(2 * B, B, 3);
+	/* Its bit lies in another sector of the slot, so that the slot can be torn. */
+	write_ok(6000 * B, B, 5);
+	sim_set_no_space(no_space ? 1000 : 0);
+	start(&flush, STORE_FLUSH, 0, 0, NULL);
+	if (no_space) {
+		sim_run(NULL, NULL);
+		sim_set_no_space(0);
+		start(&again, STORE_FLUSH, 0, 0, NULL);
+	}
+	fill(data, B, 4);
+	start(&beside, STORE_WRITE, 3 * B, B, data);
+	while (steps-- > 0)
+		(void)sim_step();
+	die();
+	assert_int_equal(unlink(live_path()), 0);
+	sim_power_loss(1u << 20);
+	open_disk();
+	assert_reads_fill(0, B, 1);
+	assert_reads_fill(B, B, 2);
+	assert_old_or_new(2, 3);
+	if (!flush.busy)
+		assert_reads_fill(2 * B, B, 3);
+	assert_old_or_new(3, 4);
+	assert_old_or_new(6000, 5);
+	assert_int_equal(close_disk(), 0);
+	assert_int_equal(unlink(top_path()), 0);
+}
+
+static void flush_cut_off_anywhere_loses_nothing(void **state)
+{
+	(void)state;
+	image_add();
+	for (unsigned i = 0; i < 2000; i++)
+		flush_cut_off(i % 20, i / 20 % 2);
+}
+
 /* More map pages than one batch of a flush takes, and a write while each batch is under way. */
 static void flush_of_many_pages_is_complete(void **state)
 {
@@ -1695,6 +1757,7 @@ int main(void)
 		TEST(full_disk_write_can_be_cancelled),
 		TEST(full_disk_flush_can_be_cancelled),
 		TEST(full_disk_holds_a_flush_and_loses_nothing),
+		TEST(flush_cut_off_anywhere_loses_nothing),
 		TEST(flush_of_many_pages_is_complete),
 		TEST(without_live_map_each_write_is_durable),
 		TEST(scratch_flush_does_nothing_and_the_end_does),
