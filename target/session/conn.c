@@ -620,6 +620,8 @@ void conn_accepted(struct reactor *reactor, int fd)
 	set_options(fd);
 	if (getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0)
 		address_format(&peer, conn->peer);
+	else /* reset before we came to look: log lines want a subject all the same */
+		(void)snprintf(conn->peer, sizeof(conn->peer), "a peer that is gone");
 	bytes = sizeof(conn->local);
 	(void)getsockname(fd, (struct sockaddr *)&conn->local, &bytes);
 	conn->connected_ms = ring_now_ms(reactor->ring);
