@@ -153,7 +153,7 @@ static void content_copy(char ret_content[64], const char *content)
 	size_t i;
 
 	for (i = 0; content[i] && i < 63; i++)
-		ret_content[i] = content[i] >= 0x20 && content[i] < 0x7f ? content[i] : '?';
+		ret_content[i] = (char)(content[i] >= 0x20 && content[i] < 0x7f ? content[i] : '?');
 	ret_content[i] = '\0';
 }
 
