@@ -67,6 +67,7 @@ for dies_at in 10 30; do
 done
 wait $guest
 ended_well
+grep -q 'digests header CRC32C data CRC32C' "$daemon_dir/log" || fail "Linux asked for digests and got none"
 file_system_is_clean
 say "the target was killed twice under writes: a stall each time, no error, nothing lost"
 daemon_kill TERM || fail "SIGTERM ended it with status $?"
