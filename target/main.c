@@ -241,7 +241,7 @@ static int become_user(const struct options *o)
 	r = directory_ready("state", o->state_dir, "--state", uid, gid);
 	if (r == 0)
 		r = directory_ready("runtime", o->run_dir, "--run", uid, gid);
-	if (r < 0 || uid == geteuid())
+	if (r < 0 || !pw || uid == geteuid())
 		return r;
 	if (initgroups(pw->pw_name, gid) < 0 || setresgid(gid, gid, gid) < 0 ||
 	    setresuid(uid, uid, uid) < 0) {

@@ -124,6 +124,7 @@ static int put(struct catalog *c, struct store_error *err, const char *sql, cons
 			store_uuid_format(va_arg(ap, const store_uuid_t *), uuid);
 			(void)sqlite3_bind_text(st, i + 1, uuid, -1, SQLITE_TRANSIENT);
 			break;
+		/* NOLINTNEXTLINE(bugprone-branch-clone): int and int64_t are passed differently */
 		case 'i': (void)sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t)); break;
 		default: (void)sqlite3_bind_int64(st, i + 1, va_arg(ap, int)); break;
 		}

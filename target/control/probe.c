@@ -106,8 +106,11 @@ static bool describe(blkid_probe probe, char *text, size_t bytes)
 	if (strcmp(type, "vfat") == 0 && version)
 		type = version; /* FAT32 */
 	(void)blkid_probe_lookup_value(probe, "LABEL", &label, NULL);
-	for (; label && label[n] && n + 1 < sizeof(clean); n++)
-		clean[n] = label[n] >= 0x20 && label[n] < 0x7f && label[n] != '"' ? label[n] : '?';
+	for (; label && label[n] && n + 1 < sizeof(clean); n++) {
+		clean[n] = '?';
+		if (label[n] >= 0x20 && label[n] < 0x7f && label[n] != '"')
+			clean[n] = label[n];
+	}
 	clean[n] = '\0';
 	(void)snprintf(text, bytes, n ? "%.20s \"%s\"" : "%.20s", type, clean);
 	for (char *p = text; *p && *p != ' '; p++)
@@ -145,7 +148,7 @@ static int probe_partition(int fd, blkid_partition part, uint64_t bytes, const c
 				     "%.300s is cut off: partition %d ends at byte %llu, but there "
 				     "are only %llu",
 				     file_name, blkid_partition_get_partno(part),
-				     (unsigned long long)(start + length),
+				     (unsigned long long)start + (unsigned long long)length,
 				     (unsigned long long)bytes);
 	/* An extended partition only holds others. */
 	if (blkid_partition_is_extended(part) || length == 0)

@@ -9,6 +9,7 @@
 #include "ring/ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "ring/ring_internal.h"
@@ -59,15 +61,12 @@ static int uring_enable(struct io_uring *uring)
 /* The value of kernel.io_uring_disabled (Linux 6.6), or 0 where there is no such switch. */
 static int uring_disabled_switch(void)
 {
-	FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-	int value = 0;
+	int AUTO_CLOSE fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+	char text[8] = "";
 
-	if (!file)
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
 		return 0;
-	if (fscanf(file, "%d", &value) != 1)
-		value = 0;
-	fclose(file);
-	return value;
+	return text[0] >= '0' && text[0] <= '9' ? text[0] - '0' : 0;
 }
 
 static const char *uring_refusal(int error)

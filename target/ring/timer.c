@@ -71,6 +71,7 @@ int ring_timer_arm(struct ring *ring, struct ring_timer *timer, uint64_t delay_m
 	timer->armed = false;
 	if (ring->timer_count == ring->timer_room) {
 		size_t room = ring->timer_room ? 2 * ring->timer_room : 64;
+		/* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers it is */
 		struct ring_timer **timers = reallocarray(ring->timers, room, sizeof(*timers));
 
 		if (!timers)

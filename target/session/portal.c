@@ -214,7 +214,7 @@ int portal_listen(struct server *server, const char *text,
 
 	if (server->portal_count == LIMIT_PORTALS)
 		return refuse(err, text, "one too many; 16 are possible");
-	if (!split(text, host, port) || atoi(port) > 65535)
+	if (!split(text, host, port) || strtoul(port, NULL, 10) > UINT16_MAX)
 		return refuse(err, text, "write ADDR:PORT or [ADDR6]:PORT, like 0.0.0.0:3260");
 	r = getaddrinfo(host, port, &hints, &info);
 	if (r != 0)

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/log.h"
 #include "session/session_internal.h"
@@ -41,10 +40,8 @@ void text_free(struct session *session)
 	free(text);
 }
 
-static void put(struct text *text, const char *key, const char *value)
+static void out_append(struct text *text, const void *data, size_t bytes)
 {
-	size_t bytes = strlen(key) + 1 + strlen(value) + 1;
-
 	if (text->out_bytes + bytes > text->out_room) {
 		size_t room = 2 * text->out_room + bytes;
 		char *out = realloc(text->out, room);
@@ -56,9 +53,15 @@ static void put(struct text *text, const char *key, const char *value)
 		text->out = out;
 		text->out_room = room;
 	}
-	/* The NUL ends the pair. */
-	(void)snprintf(text->out + text->out_bytes, bytes, "%s=%s", key, value);
+	memcpy(text->out + text->out_bytes, data, bytes);
 	text->out_bytes += bytes;
+}
+
+static void put(struct text *text, const char *key, const char *value)
+{
+	out_append(text, key, strlen(key));
+	out_append(text, "=", 1);
+	out_append(text, value, strlen(value) + 1); /* the NUL ends the pair */
 }
 
 /* --- SendTargets (13.4, appendix C) --- */
@@ -130,81 +133,34 @@ static void send_targets(struct conn *conn, struct text *text, const char *value
 
 /* --- keys --- */
 
-static void declare_segment(struct conn *conn, struct text *text, const char *value)
+static void take_key(struct conn *conn, struct text *text, const struct wire_text_pair *pair)
 {
-	char *end;
-	unsigned long bytes = strtoul(value, &end, 0);
+	uint8_t room[LIMIT_TEXT_KEY_BYTES + sizeof("=NotUnderstood")];
+	struct wire_text_writer answer;
 
-	/* 13.12: 512 to 2^24 - 1 */
-	if (value[0] < '0' || value[0] > '9' || *end || bytes < 512 || bytes > 0xffffff)
-		put(text, "MaxRecvDataSegmentLength", "Reject");
-	else
-		conn->params.max_send_segment_bytes = (uint32_t)bytes;
-}
-
-/* Keys that belong to login only (13): an answer, since they are known. */
-static bool is_login_key(const char *key)
-{
-	static const char *const keys[] = {
-		"HeaderDigest",         "DataDigest",         "MaxConnections",
-		"TargetName",           "InitiatorName",      "TargetAddress",
-		"TargetPortalGroupTag", "InitialR2T",         "ImmediateData",
-		"MaxBurstLength",       "FirstBurstLength",   "DefaultTime2Wait",
-		"DefaultTime2Retain",   "MaxOutstandingR2T",  "DataPDUInOrder",
-		"DataSequenceInOrder",  "ErrorRecoveryLevel", "SessionType",
-		"AuthMethod",           "TaskReporting",      "iSCSIProtocolLevel",
-	};
-
-	for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
-		if (strcmp(key, keys[i]) == 0)
-			return true;
+	if (strcmp(pair->key, "SendTargets") == 0) {
+		send_targets(conn, text, pair->value);
+	} else if (conn->session->discovery) {
+		put(text, pair->key, "Reject"); /* 4.3: nothing else there */
+	} else {
+		wire_text_writer_init(&answer, room, sizeof(room));
+		(void)wire_params_text_ffp(&conn->params, pair, &answer);
+		assert(!answer.overflow);
+		out_append(text, room, answer.bytes);
 	}
-	return false;
-}
-
-static void take_key(struct conn *conn, struct text *text, const char *key, const char *value)
-{
-	if (strcmp(key, "SendTargets") == 0)
-		send_targets(conn, text, value);
-	else if (conn->session->discovery)
-		put(text, key, "Reject"); /* 4.3: nothing else there */
-	else if (strcmp(key, "MaxRecvDataSegmentLength") == 0)
-		declare_segment(conn, text, value);
-	else if (strcmp(key, "InitiatorAlias") == 0)
-		return; /* declared; nobody needs it */
-	else if (is_login_key(key))
-		put(text, key, "Reject");
-	else
-		put(text, key, "NotUnderstood");
 }
 
 /* false: it is no list of key=value pairs. */
 static bool take_keys(struct conn *conn, struct text *text)
 {
-	char *at = text->in, *end;
-	unsigned count = 0;
+	struct wire_text_list list;
 
 	if (text->in_bytes == 0)
 		return true;
-	end = at + text->in_bytes;
-	while (at < end) {
-		size_t bytes = strnlen(at, (size_t)(end - at));
-		char *equals;
-
-		if (bytes == 0) { /* padding inside the text: tolerated */
-			at++;
-			continue;
-		}
-		/* The last pair must have its NUL as well (6.1); room for one is there. */
-		at[bytes] = '\0';
-		equals = strchr(at, '=');
-		if (!equals || equals == at || equals - at > LIMIT_TEXT_KEY_BYTES ||
-		    ++count > LIMIT_TEXT_KEYS)
-			return false;
-		*equals = '\0';
-		take_key(conn, text, at, equals + 1);
-		at += bytes + 1;
-	}
+	if (wire_text_parse((const uint8_t *)text->in, text->in_bytes, &list) < 0)
+		return false;
+	for (unsigned i = 0; i < list.count; i++)
+		take_key(conn, text, &list.pairs[i]);
 	return true;
 }
 

@@ -294,7 +294,9 @@ bool wire_text_list_has(const char *value, const char *word)
 
 static char fold(char c)
 {
-	return is_upper(c) ? (char)(c - 'A' + 'a') : c;
+	if (is_upper(c))
+		return (char)(c - 'A' + 'a');
+	return c;
 }
 
 static bool fold_prefix(const char *text, const char *prefix)
