@@ -12,7 +12,7 @@ mutator=${MUTATOR:-$LUNROOT_BUILD/tests/hostile/mutator}
 daemon_begin
 # Silent peers are pinged at once, so that sessions which answer nothing are among the peers too.
 daemon_start --ping-idle-ms 300
-slack=16
+slack=40 # heaps after the greedy ones; a leak of 40 bytes a PDU shows in the long form
 daemon_is_sanitized && slack=96
 
 truncate -s 64M "$daemon_dir/base.img"
@@ -44,7 +44,7 @@ mutate() { # COUNT MORE-OPTIONS...
 
 # A first part makes pools, buffers and heaps as large as they get; what remains after the second
 # is compared with that.
-mutate $((count / 5)) --mild || fail "in the first part, see above"
+mutate 100000 --mild || fail "in the first part, see above"
 sleep 6
 # Meanwhile nodes come and go, and somebody looks.
 churn() {
