@@ -1044,6 +1044,9 @@ static void text_in_a_normal_session(void **state)
 		{"X-com.example=1", "X-com.example=NotUnderstood"},
 		{"HeaderDigest=None", "HeaderDigest=Reject"},
 		{"MaxRecvDataSegmentLength=1", "MaxRecvDataSegmentLength=Reject"},
+		/* Declarations: nothing to answer. */
+		{"InitiatorAlias=pi", ""},
+		{"MaxRecvDataSegmentLength=65536", ""},
 	};
 	struct wire_text_req req;
 	struct peer peer;

@@ -42,6 +42,8 @@ void text_free(struct session *session)
 
 static void out_append(struct text *text, const void *data, size_t bytes)
 {
+	if (bytes == 0)
+		return;
 	if (text->out_bytes + bytes > text->out_room) {
 		size_t room = 2 * text->out_room + bytes;
 		char *out = realloc(text->out, room);
