@@ -253,6 +253,9 @@ struct file_disk {
 /* How long a layer's lock is waited for; tests shorten it. */
 extern unsigned store_lock_wait_ms;
 
+/* disk.c: what an open disk begins with; nothing is open and no memory taken. */
+void file_disk_init(struct file_disk *disk);
+
 /* flush.c */
 void flush_init(struct file_disk *disk);
 /* Waits for a round that begins after now; then it is done. */
