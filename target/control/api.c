@@ -156,6 +156,7 @@ static void on_clone_added(void *arg, int res)
 		on_clone_undone(op);
 		return;
 	}
+	log_info("node %s: cloned from %s", op->call.name, op->call.base);
 	/* Nobody has logged in yet, and counters are zero. */
 	on_stats_node(op, &nothing);
 }
@@ -176,7 +177,6 @@ static void node_clone(struct operation *op)
 		on_clone_undone(op);
 		return;
 	}
-	log_info("node %s: cloned from %s", op->call.name, op->call.base);
 }
 
 /* --- rename --- */
