@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #define COPY_BYTES (1u << 20)
 #define HEAD_BYTES 512
@@ -158,29 +159,6 @@ static int not_a_disk(struct job *job, const void *head, size_t bytes)
 
 /* --- writing --- */
 
-static bool is_zero(const void *data, size_t bytes)
-{
-	const uint8_t *p = data;
-
-	return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
-}
-
-static int write_all(struct job *job, int fd, const uint8_t *data, size_t bytes, uint64_t offset)
-{
-	while (bytes > 0) {
-		ssize_t n = pwrite(fd, data, bytes, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return job_world(job, -errno, job->file);
-		data += n;
-		bytes -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Blocks of zeros are left out, so that they become holes of the new file. */
 static int write_sparse(struct job *job, int fd, const uint8_t *data, size_t bytes, uint64_t offset)
 {
@@ -193,14 +171,14 @@ static int write_sparse(struct job *job, int fd, const uint8_t *data, size_t byt
 			part = STORE_BLOCK_BYTES - (size_t)((offset + run) % STORE_BLOCK_BYTES);
 			if (part > bytes - run)
 				part = bytes - run;
-			if (is_zero(data + run, part))
+			if (all_zero(data + run, part))
 				break;
 			run += part;
 		} while (run < bytes);
 		if (run > 0) {
-			r = write_all(job, fd, data, run, offset);
+			r = pwrite_all(fd, data, run, offset);
 			if (r < 0)
-				return r;
+				return job_world(job, r, job->file);
 			data += run;
 			bytes -= run;
 			offset += run;

@@ -31,42 +31,6 @@ int store_fail(struct store_error *err, int error, const char *format, ...)
 	return error;
 }
 
-int pread_all(int fd, void *data, size_t bytes, uint64_t offset)
-{
-	uint8_t *p = data;
-
-	while (bytes > 0) {
-		ssize_t n = pread(fd, p, bytes, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		bytes -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
-int pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset)
-{
-	const uint8_t *p = data;
-
-	while (bytes > 0) {
-		ssize_t n = pwrite(fd, p, bytes, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		bytes -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 int fsync_parent(const char *path)
 {
 	char copy[LIMIT_PATH_BYTES];

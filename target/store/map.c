@@ -302,13 +302,6 @@ void map_snapshot_failed(struct store_map *map, uint64_t page, const struct map_
 	map_mark_dirty(map, page);
 }
 
-static bool all_zero(const void *data, size_t bytes)
-{
-	const uint8_t *p = data;
-
-	return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
-}
-
 static bool page_is_valid(const struct store_map *map, const struct map_page *page, uint64_t index,
 			  unsigned slot)
 {

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "base/byteorder.h"
+#include "base/file.h"
 #include "ring/ring.h"
 #include "store/store.h"
 
@@ -93,9 +94,6 @@ int layer_header_info(const struct layer_header *header, struct store_layer_info
 /* Fills in the message and returns `error`. */
 int store_fail(struct store_error *err, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* All of it, or -errno (-EIO at the end of the file). */
-int pread_all(int fd, void *data, size_t bytes, uint64_t offset);
-int pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset);
 int fsync_parent(const char *path);
 
 /* --- the block map --- */
