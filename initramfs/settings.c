@@ -709,6 +709,8 @@ static int path_split(struct reader *reader, const char *text, size_t bytes,
 	const char *bracket = bytes > 0 && text[0] == '[' ? memchr(text, ']', bytes) : NULL;
 	size_t skip = bracket ? (size_t)(bracket - text) : 0;
 
+	if (bytes > 0 && text[0] == '[' && !bracket)
+		return fail(reader, "SERVER: its [ is not closed");
 	for (unsigned i = 0; i < PATH_TARGET; i++) {
 		const char *colon = memchr(text + skip, ':', bytes - skip);
 

@@ -4,11 +4,12 @@
  * RFC 4173). One table of keys serves all three; the source named first wins, key by key.
  *
  *     node.conf        KEY=VALUE, a line each; # begins a comment line
- *     command line     lunroot=ROOTPATH, lunroot=ADDRESS or lunroot=dhcp (says nothing but that
- * root is ours), lunroot.KEY=VALUE, and the kernel's own words root= rootflags= rootfstype= ro rw
- * init= ip= (quotes as the kernel takes them; of several of these the last counts, and lunroot.KEY
- * before them) root path        iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET[;KEY=VALUE]...
+ *     command line     lunroot=ROOTPATH, lunroot=ADDRESS[,ADDRESS]..., lunroot.KEY=VALUE,
+ *                      and of the kernel's own words root= rootflags= rootfstype= ro rw
+ *                      init= ip=, where no lunroot.KEY stands; the last one counts
+ *     root path        iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET[;KEY=VALUE]...
  *
+ * lunroot=dhcp says only that root is ours and DHCP knows the rest. Quotes are the kernel's.
  * ro, rw and rescue may stand without a value. Any other key said twice in one source is a mistake.
  * A source that names a target means its LUN 0 unless it says otherwise.
  *

@@ -414,8 +414,7 @@ static void root_path_mistakes(void **state)
 		{"iscsi:fd00::1::::" IQN,
 		 "DHCP root path: target=::" IQN
 		 ": an iSCSI name (iqn.2026-11.local.lunroot:NODE) is wanted"},
-		{"iscsi:[fd00:1::::" IQN,
-		 "DHCP root path: SERVER=[fd00: an address, a name or [IPv6] is wanted"},
+		{"iscsi:[fd00:1::::" IQN, "DHCP root path: SERVER: its [ is not closed"},
 		{"iscsi:10.0.0.256::::" IQN,
 		 "DHCP root path: SERVER=10.0.0.256: an address, a name or [IPv6] is wanted"},
 		{"iscsi:a,b::::" IQN,
