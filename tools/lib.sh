@@ -3,7 +3,7 @@
 
 # shellcheck disable=SC2034  # read by those who source this file
 LIBRARY_PACKAGES="liburing-dev libevent-dev libssl-dev libisal-dev libjansson-dev libsqlite3-dev
-libext2fs-dev libblkid-dev libarchive-dev uuid-dev"
+libext2fs-dev libblkid-dev libarchive-dev uuid-dev libmd-dev"
 TEST_LIBRARY_PACKAGES="libcmocka-dev libiscsi-dev"
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config $LIBRARY_PACKAGES"
 # A user's programs, and what the daemon calls.

@@ -1,5 +1,6 @@
 /*
- * CHAP by libcrypto.
+ * CHAP above the digests of wire/digest.h, which the daemon and lunroot-init have from different
+ * libraries.
  */
 #include "wire/chap.h"
 
@@ -8,22 +9,18 @@
 #include <limits.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
-
+#include "wire/digest.h"
 #include "wire/text.h"
 
 static const struct chap_kind {
 	enum chap_algorithm algorithm;
 	uint8_t digest_bytes;
-	const char *name, *crypto_name;
+	const char *name;
 } chap_kinds[] = {
-	{CHAP_MD5, 16, "MD5", "MD5"},
-	{CHAP_SHA1, 20, "SHA-1", "SHA1"},
-	{CHAP_SHA256, 32, "SHA-256", "SHA256"},
-	{CHAP_SHA3_256, 32, "SHA3-256", "SHA3-256"},
+	{CHAP_MD5, 16, "MD5"},
+	{CHAP_SHA1, 20, "SHA-1"},
+	{CHAP_SHA256, 32, "SHA-256"},
+	{CHAP_SHA3_256, 32, "SHA3-256"},
 };
 
 static const struct chap_kind *kind_find(unsigned algorithm)
@@ -52,13 +49,8 @@ const char *chap_algorithm_name(unsigned algorithm)
 bool chap_algorithm_usable(unsigned algorithm)
 {
 	const struct chap_kind *kind = kind_find(algorithm);
-	EVP_MD *md = kind ? EVP_MD_fetch(NULL, kind->crypto_name, NULL) : NULL;
-	bool usable = md != NULL;
 
-	EVP_MD_free(md);
-	if (!usable)
-		ERR_clear_error();
-	return usable;
+	return kind && digest_usable(kind->algorithm);
 }
 
 int chap_pick(const char *list, enum chap_algorithm *ret_algorithm)
@@ -89,42 +81,34 @@ int chap_pick(const char *list, enum chap_algorithm *ret_algorithm)
 
 int chap_random(uint8_t *ret_data, size_t bytes)
 {
-	assert(bytes <= INT_MAX);
-	if (RAND_bytes(ret_data, (int)bytes) == 1)
-		return 0;
-	ERR_clear_error();
-	return -EIO;
+	return digest_random(ret_data, bytes);
 }
 
 int chap_response(enum chap_algorithm algorithm, uint8_t id, const uint8_t *secret,
 		  size_t secret_bytes, const uint8_t *challenge, size_t challenge_bytes,
 		  uint8_t *ret_response)
 {
+	const struct digest_part parts[] = {
+		{&id, 1}, {secret, secret_bytes}, {challenge, challenge_bytes}};
 	const struct chap_kind *kind = kind_find(algorithm);
-	uint8_t digest[EVP_MAX_MD_SIZE];
-	unsigned digest_bytes = 0;
-	EVP_MD *md;
-	EVP_MD_CTX *ctx;
-	bool done;
+	uint8_t digest[CHAP_DIGEST_BYTES_MAX];
+	int r;
 
 	assert(kind);
-	md = EVP_MD_fetch(NULL, kind->crypto_name, NULL);
-	ctx = EVP_MD_CTX_new();
-	done = md && ctx && EVP_DigestInit_ex2(ctx, md, NULL) && EVP_DigestUpdate(ctx, &id, 1) &&
-	       EVP_DigestUpdate(ctx, secret, secret_bytes) &&
-	       EVP_DigestUpdate(ctx, challenge, challenge_bytes) &&
-	       EVP_DigestFinal_ex(ctx, digest, &digest_bytes) && digest_bytes == kind->digest_bytes;
-	if (done)
+	r = digest_compute(algorithm, parts, sizeof(parts) / sizeof(parts[0]), digest);
+	if (r == 0)
 		memcpy(ret_response, digest, kind->digest_bytes);
-	else
-		ERR_clear_error();
-	OPENSSL_cleanse(digest, sizeof(digest));
-	EVP_MD_CTX_free(ctx);
-	EVP_MD_free(md);
-	return done ? 0 : -ENOTSUP;
+	explicit_bzero(digest, sizeof(digest));
+	return r;
 }
 
 bool chap_equal(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
 {
-	return a_bytes == b_bytes && CRYPTO_memcmp(a, b, a_bytes) == 0;
+	uint8_t differs = 0;
+
+	if (a_bytes != b_bytes)
+		return false;
+	for (size_t i = 0; i < a_bytes; i++)
+		differs |= (uint8_t)(a[i] ^ b[i]);
+	return differs == 0;
 }

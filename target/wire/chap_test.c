@@ -40,6 +40,16 @@ static const struct vector {
 	 "0xde1559a75083771660b47a6a8ee1dec9758daac92fb9c2a4082722d2b2af0be6"},
 };
 
+/* Of the four only SHA3-256 may be missing: libmd does not have it. */
+static bool has(enum chap_algorithm algorithm)
+{
+	bool usable = chap_algorithm_usable(algorithm);
+
+	if (algorithm != CHAP_SHA3_256)
+		assert_true(usable);
+	return usable;
+}
+
 static void known_answers(void **state)
 {
 	(void)state;
@@ -53,6 +63,12 @@ static void known_answers(void **state)
 				 0);
 		assert_int_equal(wire_text_binary(v->response, want, sizeof(want), &want_bytes), 0);
 		assert_int_equal(chap_digest_bytes(v->algorithm), want_bytes);
+		if (!has(v->algorithm)) {
+			assert_int_equal(chap_response(v->algorithm, v->id, challenge, 16,
+						       challenge, challenge_bytes, response),
+					 -ENOTSUP);
+			continue;
+		}
 		assert_int_equal(chap_response(v->algorithm, v->id, (const uint8_t *)v->secret,
 					       strlen(v->secret), challenge, challenge_bytes,
 					       response),
@@ -63,7 +79,7 @@ static void known_answers(void **state)
 
 static void list_picking(void **state)
 {
-	static const struct {
+	const struct {
 		const char *list;
 		int res;
 		unsigned algorithm;
@@ -72,7 +88,7 @@ static void list_picking(void **state)
 		{"0x7", 0, CHAP_SHA256},
 		{"7,5", 0, CHAP_SHA256},
 		{"5,7", 0, CHAP_MD5},
-		{"1,2,8", 0, CHAP_SHA3_256},
+		{"1,2,8,6", 0, has(CHAP_SHA3_256) ? CHAP_SHA3_256 : CHAP_SHA1},
 		{"4", -ENOENT, 0},
 		{"0,9,4294967295", -ENOENT, 0},
 		{"", -EINVAL, 0},
