@@ -1,0 +1,169 @@
+/*
+ * sysfs from the session down to the device node.
+ */
+#include "initramfs/disk.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <linux/fs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "initramfs/console.h"
+#include "initramfs/run.h"
+
+#define LOOK_MS 20
+/*
+ * How long a command may take before Linux looks after it. A target with a full disk answers BUSY
+ * for as long as that lasts, and Linux repeats such a command for six times this long before it
+ * reports an error; a connection that is dead is found by pings, not by this.
+ */
+#define COMMAND_TIMEOUT_S "3600"
+
+/* --- finding it --- */
+
+static int scan(uint32_t host, const char *what)
+{
+	char path[64];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/sys/class/scsi_host/host%u/scan", host);
+	r = file_write(path, what);
+	if (r)
+		complain("%s: %s", path, strerror(-r));
+	return r;
+}
+
+/* The first entry of a folder whose name begins with `start`; false if there is none. */
+static bool entry_find(const char *folder, const char *start, char *ret_name, size_t bytes)
+{
+	DIR *dir = opendir(folder);
+	const struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || strncmp(entry->d_name, start, strlen(start)) != 0 ||
+		    strlen(entry->d_name) >= bytes)
+			continue;
+		(void)snprintf(ret_name, bytes, "%s", entry->d_name);
+		found = true;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* The SCSI device of that LUN below the session: its folder in sysfs. */
+static bool device_find(const struct keeper_session *session, uint16_t lun, char *ret_path,
+			size_t bytes)
+{
+	char folder[96], target[32];
+
+	(void)snprintf(folder, sizeof(folder), "/sys/class/iscsi_session/session%u/device",
+		       session->sid);
+	if (!entry_find(folder, "target", target, sizeof(target)))
+		return false;
+	/* target2:0:0 has 2:0:0:LUN. */
+	(void)snprintf(ret_path, bytes, "%s/%s/%s:%u", folder, target, target + strlen("target"),
+		       lun);
+	return file_exists(ret_path);
+}
+
+static void size_read(struct disk *disk)
+{
+	char path[80], text[32];
+
+	(void)snprintf(path, sizeof(path), "/sys/class/block/%s/size", disk->name);
+	file_read_word(path, text, sizeof(text));
+	disk->size_bytes = strtoull(text, NULL, 10) * 512;
+}
+
+/* sd reads the capacity by itself, after the scan has returned. */
+static bool block_find(const char *device, struct disk *disk)
+{
+	char folder[160];
+
+	(void)snprintf(folder, sizeof(folder), "%s/block", device);
+	if (!entry_find(folder, "sd", disk->name, sizeof(disk->name)))
+		return false;
+	(void)snprintf(disk->device, sizeof(disk->device), "/dev/%s", disk->name);
+	size_read(disk);
+	return disk->size_bytes > 0 && file_exists(disk->device);
+}
+
+int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms,
+	      struct disk *ret_disk)
+{
+	char what[24], device[128], timeout[160];
+	long long until_ms = now_ms() + timeout_ms;
+	int r;
+
+	(void)snprintf(what, sizeof(what), "0 0 %u", lun);
+	r = scan(session->host, what);
+	if (r)
+		return r;
+	if (!device_find(session, lun, device, sizeof(device)))
+		return -ENODEV;
+	while (!block_find(device, ret_disk)) {
+		if (now_ms() > until_ms)
+			return -ETIMEDOUT;
+		sleep_ms(LOOK_MS);
+	}
+	(void)snprintf(timeout, sizeof(timeout), "%s/timeout", device);
+	(void)file_write(timeout, COMMAND_TIMEOUT_S "\n");
+	(void)scan(session->host, "0 0 -");
+	return 0;
+}
+
+/* --- what is on it --- */
+
+static int read_at(void *arg, void *ret_data, size_t bytes, uint64_t offset)
+{
+	char *p = ret_data;
+
+	while (bytes > 0) {
+		ssize_t got = pread(*(int *)arg, p, bytes, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -EIO;
+		p += got;
+		bytes -= (size_t)got;
+		offset += (uint64_t)got;
+	}
+	return 0;
+}
+
+int disk_probe(const struct disk *disk, struct probe_disk *ret_probe)
+{
+	int AUTO_CLOSE fd = open(disk->device, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return probe_disk(read_at, &fd, disk->size_bytes, ret_probe);
+}
+
+int disk_partition_node(const struct disk *disk, unsigned partition, int timeout_ms, char *ret_path,
+			size_t bytes)
+{
+	long long until_ms = now_ms() + timeout_ms;
+
+	if (partition == 0)
+		(void)snprintf(ret_path, bytes, "%s", disk->device);
+	else
+		(void)snprintf(ret_path, bytes, "%s%u", disk->device, partition);
+	while (!file_exists(ret_path)) {
+		if (now_ms() > until_ms)
+			return -ETIMEDOUT;
+		sleep_ms(LOOK_MS);
+	}
+	return 0;
+}
