@@ -5,7 +5,7 @@
  *
  * Sectors have 512 bytes: that is what lunroot's disks report.
  */
-#include "probe.h"
+#include "initramfs/probe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include <strings.h>
 
 #include "base/byteorder.h"
-#include "utf8.h"
+#include "initramfs/utf8.h"
 
 #define SECTOR_BYTES  512
 #define HEAD_BYTES    4096 /* of a volume: all superblocks but btrfs's lie in it */

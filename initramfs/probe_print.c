@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "probe.h"
+#include "initramfs/probe.h"
 
 static int read_image(void *arg, void *ret_data, size_t bytes, uint64_t offset)
 {

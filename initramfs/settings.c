@@ -7,7 +7,7 @@
  * checked to be clean UTF-8 and measured before it is copied, and an error repeats only what can
  * be no secret.
  */
-#include "settings.h"
+#include "initramfs/settings.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "utf8.h"
+#include "initramfs/utf8.h"
 #include "wire/text.h"
 
 /* A node's target has this and its name; the target's side of the rule is in target/control. */

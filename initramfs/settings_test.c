@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "settings.h"
+#include "initramfs/settings.h"
 
 #define IQN "iqn.2026-11.local.lunroot:pi-07"
 
