@@ -176,11 +176,13 @@ static bool find_ext(const uint8_t *head, struct probe_volume *volume)
 	const char *type = journal ? "ext3" : "ext2";
 
 	/* Two bytes of magic prove little: counts, block size and revision must make sense. */
-	if (get_le16(sb + 0x38) != 0xef53 || get_le32(sb) == 0 || get_le32(sb + 0x18) > 6 ||
-	    get_le32(sb + 0x4c) > 1 || (get_le32(sb + 4) == 0 && get_le32(sb + 0x150) == 0))
+	if (get_le16(sb + 0x38) != 0xef53 || get_le32(sb + 0x18) > 6 || get_le32(sb + 0x4c) > 1 ||
+	    (get_le32(sb + 4) == 0 && get_le32(sb + 0x150) == 0))
 		return false;
 	if (incompat & EXT_INCOMPAT_JOURNAL_DEV)
-		type = "jbd";
+		type = "jbd"; /* a journal alone has no inodes */
+	else if (get_le32(sb) == 0)
+		return false;
 	else if ((incompat & ~known) || (ro_compat & ~(uint32_t)EXT3_RO_COMPAT))
 		type = "ext4";
 	strcpy(volume->fstype, type);
