@@ -103,12 +103,11 @@ static size_t utf8_put(char ret_text[4], uint32_t c)
 	return 4;
 }
 
-/* UTF-16LE; a lone surrogate, a control or too much of it makes no label. */
-static void put_label_utf16(char *ret_label, size_t capacity, const uint8_t *data, size_t units)
+/* The length of UTF-16LE as UTF-8; -1 for a lone surrogate or too much of it. */
+static int utf16_convert(char *ret_text, size_t capacity, const uint8_t *data, size_t units)
 {
 	size_t bytes = 0;
 
-	ret_label[0] = '\0';
 	for (size_t i = 0; i < units; i++) {
 		uint32_t c = get_le16(data + 2 * i);
 
@@ -118,18 +117,23 @@ static void put_label_utf16(char *ret_label, size_t capacity, const uint8_t *dat
 			uint32_t low = get_le16(data + 2 * ++i);
 
 			if (low < 0xdc00 || low > 0xdfff)
-				return;
+				return -1;
 			c = 0x10000 + ((c & 0x3ff) << 10 | (low & 0x3ff));
 		}
-		if (bytes + 4 >= capacity) {
-			ret_label[0] = '\0';
-			return;
-		}
-		bytes += utf8_put(ret_label + bytes, c);
+		if (bytes + 4 >= capacity)
+			return -1;
+		bytes += utf8_put(ret_text + bytes, c);
 	}
+	return (int)bytes;
+}
+
+static void put_label_utf16(char *ret_label, size_t capacity, const uint8_t *data, size_t units)
+{
+	int bytes = utf16_convert(ret_label, capacity, data, units);
+
+	if (bytes < 0 || !utf8_clean(ret_label, (size_t)bytes))
+		bytes = 0;
 	ret_label[bytes] = '\0';
-	if (!utf8_clean(ret_label, bytes))
-		ret_label[0] = '\0';
 }
 
 /* Sixteen bytes in the order they are printed in; all zero is none. */

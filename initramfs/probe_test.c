@@ -339,7 +339,10 @@ static void labels_that_are_no_text(void **state)
 	assert_string_equal(disk.volumes[0].label, "sixteen bytes ok");
 	start_over(state);
 	put_f2fs();
-	put(1024 + 124, 0x0041d83d, 4); /* half a pair */
+	put(1024 + 124, 0x0041d83d0041, 6); /* half a pair */
+	probe();
+	assert_string_equal(disk.volumes[0].label, "");
+	put(1024 + 124, 0x0041dc000041, 6); /* the other half */
 	probe();
 	assert_string_equal(disk.volumes[0].label, "");
 	for (size_t i = 0; i < 512; i++) /* 1536 bytes of UTF-8 */
