@@ -89,6 +89,7 @@ bool name_valid(const char *name);
 extern const struct verb verb_import, verb_create, verb_clone;
 extern const struct verb verb_ls, verb_show, verb_url, verb_stats;
 extern const struct verb verb_rename, verb_rm;
+extern const struct verb verb_initramfs;
 
 /* What a name stands for; both images and nodes have names. */
 enum object_kind { OBJECT_NODE, OBJECT_IMAGE };

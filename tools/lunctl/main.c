@@ -11,7 +11,7 @@
 
 static const struct verb *const verbs[] = {
 	&verb_import, &verb_create, &verb_clone,  &verb_ls, &verb_show,
-	&verb_url,    &verb_stats,  &verb_rename, &verb_rm,
+	&verb_url,    &verb_stats,  &verb_rename, &verb_rm, &verb_initramfs,
 };
 
 static void print_help(FILE *out)
