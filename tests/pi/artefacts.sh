@@ -33,8 +33,9 @@ pi_artefacts() {
 			exit 1
 		}
 		chmod a-w "$dir"/*.img
-		# Those of older recipes: nobody boots them again.
-		find "$home" -mindepth 1 -maxdepth 1 -type d ! -name "$stamp" ! -name cache -exec rm -rf {} +
+		# Those of older recipes, unless another test may still boot them.
+		find "$home" -mindepth 1 -maxdepth 1 -type d ! -name "$stamp" ! -name cache -mmin +300 \
+			-exec rm -rf {} +
 		touch "$dir/done"
 	) 8>"$home/lock" || status=1
 	[ $status = 0 ] || return 1
