@@ -1,0 +1,50 @@
+#!/bin/bash
+# The target dies and comes back, the network is cut, the target restarts ten times: the node waits and goes on.
+. "$(dirname "$0")/node.sh"
+
+away_s=$(by_mode 10 60 60)
+node_begin
+ctl clone base pi-01 >/dev/null || fail "clone"
+node_conf pi-01
+done_well() { # WHAT
+	node_await pi-01 'RESULT' 120
+	node_shown pi-01 'RESULT ok' || node_fail pi-01 "it failed"
+	node_await_end pi-01 20
+	node_dmesg_is_clean pi-01
+	node_fsck pi-01
+	say "ok: $1"
+}
+
+node_start pi-01 "t=write12"
+node_await pi-01 'STEP 4 ' 30
+daemon_kill KILL
+sleep "$away_s"
+daemon_start
+node_await pi-01 'the disk is back after' 20
+done_well "kill -9 of the target, $away_s s without it: $(grep -a -o 'the disk is back after .* s' "$daemon_dir/pi-01.console")"
+
+node_start pi-01 "t=write12"
+node_await pi-01 'STEP 4 ' 30
+node_link pi-01 off
+sleep "$away_s"
+node_link pi-01 on
+node_await pi-01 'the disk is back after' 30
+done_well "the network cut for $away_s s: $(grep -a -o 'the disk is back after .* s' "$daemon_dir/pi-01.console")"
+
+restarts=$(by_mode 3 10 30)
+node_start pi-01 "t=write$((restarts * 4))"
+node_await pi-01 'STEP 2 ' 30
+for ((i = 1; i <= restarts; i++)); do
+	logins=$(grep -c 'logged in' "$daemon_dir/log")
+	if ((i % 2)); then daemon_kill KILL; else daemon_kill TERM; fi
+	daemon_start
+	# Its lines on the console may be cut by the kernel's limit; the target's log knows.
+	for ((j = 0; j < 600; j++)); do
+		[ "$(grep -c 'logged in' "$daemon_dir/log")" -gt "$logins" ] && break
+		sleep 0.1
+	done
+	[ $j -lt 600 ] || node_fail pi-01 "not back after restart $i"
+	sleep 0.5
+done
+done_well "$restarts restarts of the target in a row"
+daemon_ends_well
