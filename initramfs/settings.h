@@ -98,7 +98,8 @@ int settings_take_cmdline(struct settings *settings, const char *text, size_t by
 			  struct settings_error *ret_error);
 /*
  * DHCP option 17 as received. A root path of another kind ("/srv/nfs", "nbd:...") is not ours: 0
- * and nothing taken. An empty SERVER means `dhcp_server` (dotted; "" if not known).
+ * and nothing taken. An empty SERVER means `dhcp_server` (dotted); with "" for that, too, the root
+ * path says nothing of who serves.
  */
 int settings_take_root_path(struct settings *settings, const char *text, size_t bytes,
 			    const char *dhcp_server, struct settings_error *ret_error);

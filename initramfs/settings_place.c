@@ -315,8 +315,6 @@ int settings_take_root_path(struct settings *settings, const char *text, size_t 
 		return 0;
 	settings_reader_init(&reader, SETTINGS_DHCP, "DHCP root path", "", ret_error);
 	res = settings_take_place(&reader, text, bytes, dhcp_server);
-	if (!res && !(reader.settings.given[SETTINGS_DHCP] & settings_bit(KEY_PORTAL)))
-		res = settings_fail(&reader, "SERVER is missing, and the DHCP server is not known");
 	if (!res)
 		settings_merge(&reader, settings);
 	settings_reader_done(&reader);

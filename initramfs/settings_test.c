@@ -421,7 +421,7 @@ static void root_path_mistakes(void **state)
 		 "DHCP root path: SERVER=a,b: an address, a name or [IPv6] is wanted"},
 		{"iscsi:\xff::::" IQN,
 		 "DHCP root path: SERVER: an address, a name or [IPv6] is wanted"},
-		{"iscsi:::::" IQN,
+		{"iscsi:::3261::" IQN,
 		 "DHCP root path: SERVER is missing, and the DHCP server is not known"},
 		{"iscsi:nas::::" IQN ";lun=99999",
 		 "DHCP root path: lun=99999: a number from 0 to 16383 is wanted"},
@@ -433,6 +433,19 @@ static void root_path_mistakes(void **state)
 
 	(void)state;
 	assert_wrong(cases, sizeof(cases) / sizeof(cases[0]), take_root_path_alone);
+}
+
+static void root_path_without_a_server(void **state)
+{
+	struct settings s;
+
+	(void)state;
+	settings_init(&s);
+	assert_int_equal(take_root_path_alone(&s, "iscsi:::::" IQN, 10 + strlen(IQN), &error), 0);
+	assert_string_equal(s.target, IQN);
+	assert_int_equal(settings_finish(&s, "", &error), -EINVAL);
+	assert_int_equal(CMDLINE(&s, "lunroot=nas"), 0);
+	assert_int_equal(settings_finish(&s, "", &error), 0);
 }
 
 static void a_nul_inside_is_refused(void **state)
@@ -580,6 +593,7 @@ int main(void)
 		cmocka_unit_test(node_conf_mistakes),
 		cmocka_unit_test(cmdline_mistakes),
 		cmocka_unit_test(root_path_mistakes),
+		cmocka_unit_test(root_path_without_a_server),
 		cmocka_unit_test(a_nul_inside_is_refused),
 		cmocka_unit_test(finish_wants_what_belongs_together),
 		cmocka_unit_test(finish_names_the_initiator),
