@@ -34,8 +34,8 @@ mount_missing() { # TYPE DIR [OPTIONS]
 # For scripts that are process 1: what an init would have mounted, if the initramfs has not.
 be_init() {
 	export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-	[ -e /proc/mounts ] || busybox mount -t proc proc /proc
-	busybox mountpoint -q /run || busybox mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+	[ -e /proc/self/mounts ] || busybox mount -t proc proc /proc
+	busybox grep -q ' /run ' /proc/mounts || busybox mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 	# busybox for everything that it can: a slow disk then has one program to read, not fifty.
 	mkdir -p /run/lunroot-demo/bin
 	/bin/busybox --install -s /run/lunroot-demo/bin
