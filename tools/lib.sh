@@ -14,6 +14,9 @@ CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES clang clang-format clang-tidy libclang-rt
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $DEMO_PACKAGES fio tgt sqlite3 python3
 xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod iproute2 procps util-linux
 fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils"
+# Emulated Pis and what they boot: tools/mkroot --list-needs, QEMU, and reading what is made.
+PI_PACKAGES="qemu-system-arm mmdebstrap arch-test qemu-user-static debian-archive-keyring e2fsprogs
+dosfstools mtools fdisk zstd openssl busybox-static cpio kmod python3"
 
 say() { printf '%s\n' "$*"; }
 complain() { printf '%s\n' "$*" >&2; }
