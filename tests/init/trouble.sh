@@ -2,6 +2,7 @@
 # What can be wrong at boot: the console says it in words, and the node boots by itself once it is mended.
 . "$(dirname "$0")/node.sh"
 
+need sqlite3
 node_begin
 ctl clone base pi-01 >/dev/null || fail "clone"
 
@@ -26,12 +27,18 @@ node_start pi-01 "t="
 node_await pi-01 'target unreachable: 10.0.2.77' 15
 boots "the first of two portals is dead, the second serves"
 
-# The secret is another one; then the node gets the one that it uses.
-node_conf pi-01 secret=another-secret-of-16
+# The secret that the target knows is another one, until somebody puts it right.
+set_secret() {
+	daemon_kill TERM
+	sqlite3 "$daemon_dir/state/catalog.db" "update nodes set secret = '$1' where name = 'pi-01'" || fail "sqlite3"
+	daemon_start
+}
+node_conf pi-01
+secret=$(node_field pi-01 credentials.secret)
+set_secret another-secret-of-16
 node_start pi-01 "t="
 node_await pi-01 'login refused by 10.0.2.2 port [0-9]*: .*(0201).*lunctl show --secrets' 15
-printf 'another-secret-of-16' >"$daemon_dir/secret"
-ctl auth pi-01 --user "$(node_field pi-01 credentials.user)" --secret-file "$daemon_dir/secret" >/dev/null || fail "auth"
+set_secret "$secret"
 boots "a wrong secret"
 
 # The target's own proof is wrong: nothing is served to us by a stranger.
@@ -43,17 +50,14 @@ node_await_end pi-01 10
 say "ok: a target that can't prove itself; the machine starts again for new settings"
 
 # No such target, then it is made.
-node_conf pi-01 "target=iqn.2026-11.local.lunroot:pi-02" initiator=iqn.2026-11.local.lunroot:initiator:pi-02 \
-	user=pi-02 secret=another-secret-of-16 mutual_user= mutual_secret=
+node_conf pi-01 "target=iqn.2026-11.local.lunroot:pi-02" user= secret= mutual_user= mutual_secret=
 node_start pi-01 "t="
 node_await pi-01 'login refused by .*(0203).*lunctl ls' 15
-ctl clone base pi-02 >/dev/null &&
-	ctl auth pi-02 --user pi-02 --secret-file "$daemon_dir/secret" >/dev/null || fail "clone pi-02"
+ctl clone base pi-02 --no-auth >/dev/null || fail "clone pi-02"
 boots "a missing target"
 
 # The cable comes late.
 node_conf pi-01
-printf 'x' >/dev/null
 node_start pi-01 "t=" -S
 node_link pi-01 off
 python3 - "$daemon_dir/pi-01.qmp" <<-'END'
@@ -117,10 +121,11 @@ garbage 'secret= is too short' "" secret=short
 garbage 'command line.*lunroot.portal' "lunroot.portal=1:2:3:4"
 garbage 'command line.*lunroot' "lunroot=iscsi:10.0.2.2:6:99999:0:iqn.x"
 garbage 'command line: ip=1.2.3: the' "ip=1.2.3"
-head -c 3000 /dev/urandom >"$daemon_dir/pi-01.conf"
-"$project/tools/mkinitramfs" --node-conf "$daemon_dir/pi-01.conf" "$daemon_dir/pi-01.cpio" >/dev/null 2>&1
+mkdir -p "$daemon_dir/garbage/etc/lunroot"
+head -c 3000 /dev/urandom >"$daemon_dir/garbage/etc/lunroot/node.conf"
+(cd "$daemon_dir/garbage" && find . | cpio -o -H newc --quiet) >"$daemon_dir/pi-01.cpio"
 node_start pi-01 "t="
-node_await pi-01 'lunroot: node.conf' 15
+node_await pi-01 'lunroot: node.conf, line 1' 15
 node_stop pi-01
 say "ok: garbage in settings is named by its field, and nothing boots"
 daemon_ends_well
