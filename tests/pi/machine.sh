@@ -1,5 +1,6 @@
-# Emulated Raspberry Pis for test scripts and the demo: sourced, after tests/hostile/daemon.sh if
-# that is used, too (say, fail and skip are its; here are plain ones for who has it not).
+# Emulated Raspberry Pis for test scripts and the demo: sourced, after tests/hostile/daemon.sh if that
+# is used, too: its say, fail and skip serve here, and machine_start comes after daemon_begin, whose
+# trap at exit it keeps.
 #
 #   machine_start NAME raspi3b|virt KERNEL INITRD "APPEND" [QEMU OPTION]...
 #   machine_wait NAME PATTERN SECONDS     until the console has a line like this (extended regular
