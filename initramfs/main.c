@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -162,6 +163,19 @@ static void stdio_open(void)
 		(void)dup2(fd, i);
 	if (fd > 2)
 		close(fd);
+}
+
+/*
+ * CHAP wants random bytes, and a machine without a hardware source collects its first ones for a
+ * second, but only once somebody asks: a child asks now, while the network comes up.
+ */
+static void randomness_begin(void)
+{
+	pid_t pid = fork();
+	char byte;
+
+	if (pid == 0)
+		_exit(getrandom(&byte, sizeof(byte), 0) == 1 ? 0 : 1);
 }
 
 /* --- settings --- */
@@ -317,11 +331,11 @@ static void hostname_set(const struct boot *boot)
 
 /* --- the disk --- */
 
-static void login_await(struct boot *boot, char *argv0)
+static void login_await(struct boot *boot, char *argv[])
 {
 	int r;
 
-	while ((r = keeper_start(&boot->settings, argv0, boot->net.udhcpc_pid, boot->net.udhcpc_fd,
+	while ((r = keeper_start(&boot->settings, argv, boot->net.udhcpc_pid, boot->net.udhcpc_fd,
 				 &boot->keeper)) != 0)
 		trouble(boot, "the keeper can't be started: %s", strerror(-r));
 	/* It says itself what is wrong; here only time passes. */
@@ -402,9 +416,8 @@ static void root_await(struct boot *boot)
 		trouble(boot, "%s", error.text);
 	trouble_over(boot);
 	(void)file_write(MOUNTED_MARK, "");
-	say("root is %s (%s%s%s%s)%s after %lld.%02lld s", boot->device, boot->fstype,
-	    boot->volume->label[0] ? ", " : "", boot->volume->label,
-	    boot->settings.read_only == SETTINGS_NO ? "" : ", read-only",
+	say("root is %s, %s \"%s\"%s%s, after %lld.%02lld s", boot->device, boot->fstype,
+	    boot->volume->label, boot->settings.read_only == SETTINGS_NO ? "" : ", read-only",
 	    boot->settings.overlay_tmpfs ? " below a tmpfs" : "", now_ms() / 1000,
 	    now_ms() % 1000 / 10);
 }
@@ -417,6 +430,7 @@ static void boot_run(struct boot *boot, char *argv[])
 	stdio_open();
 	console_open();
 	say("lunroot-init " LUNROOT_VERSION);
+	randomness_begin();
 	(void)file_read("/proc/cmdline", boot->cmdline, sizeof(boot->cmdline));
 	settings_read(boot);
 	modules_load(boot->cmdline);
@@ -424,7 +438,7 @@ static void boot_run(struct boot *boot, char *argv[])
 	lease_await(boot);
 	settings_complete(boot);
 	hostname_set(boot);
-	login_await(boot, argv[0]);
+	login_await(boot, argv);
 	disk_await(boot);
 	volume_await(boot);
 	root_await(boot);
@@ -463,7 +477,7 @@ static int step_run(struct boot *boot, char *argv[])
 		return 1;
 	}
 	settings_complete(boot);
-	login_await(boot, argv[0]);
+	login_await(boot, argv);
 	disk_await(boot);
 	link_make(boot->disk.device, "/dev/lunroot/disk");
 	volume_await(boot);
