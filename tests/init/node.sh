@@ -3,7 +3,7 @@
 # tests/pi.
 #
 #   node_begin                       kernel, initramfs, a root image; a private lunrootd with the image "base"
-#   node_conf NODE [KEY=VALUE]...    the node's settings archive: $daemon_dir/NODE.cpio
+#   node_conf, node_field, node_fsck: see conf.sh
 #   node_start NODE APPEND [QEMU...] boots it; console in $daemon_dir/NODE.console
 #   node_await NODE PATTERN SECONDS  until the console shows it (a basic regular expression)
 #   node_await_end NODE SECONDS      until it is powered off
@@ -13,6 +13,8 @@
 
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../integration/lib.sh"
+# shellcheck source=tests/init/conf.sh
+. "$(dirname "${BASH_SOURCE[0]}")/conf.sh"
 
 node_cache=${LUNROOT_TEST_CACHE:-$HOME/.cache/lunroot-tests}/pc
 declare -A node_pid
@@ -76,31 +78,6 @@ node_initramfs() { # OUT [OPTION]...
 		cat "$daemon_dir/mkinitramfs.log" >&2
 		fail "mkinitramfs"
 	}
-}
-
-node_field() { # NODE MEMBER
-	ctl --json show "$1" --secrets | member "$2"
-}
-
-# Settings as the boot service would write them, with changes: KEY=VALUE replaces, KEY= leaves out.
-node_conf() {
-	local node=$1 line key
-	shift
-	{
-		echo "portal=10.0.2.2:${daemon_portal##*:}"
-		echo "target=$(node_field "$node" iqn)"
-		echo "user=$(node_field "$node" credentials.user)"
-		echo "secret=$(node_field "$node" credentials.secret)"
-		echo "mutual_user=$(node_field "$node" credentials.mutual_user)"
-		echo "mutual_secret=$(node_field "$node" credentials.mutual_secret)"
-	} >"$daemon_dir/$node.conf"
-	for line in "$@"; do
-		key=${line%%=*}
-		sed -i "/^$key=/d" "$daemon_dir/$node.conf"
-		[ -z "${line#*=}" ] || echo "$line" >>"$daemon_dir/$node.conf"
-	done
-	"$project/tools/mkinitramfs" --node-conf "$daemon_dir/$node.conf" "$daemon_dir/$node.cpio" >/dev/null ||
-		fail "node.conf of $node"
 }
 
 node_start() {
@@ -187,14 +164,4 @@ node_stop() {
 node_dmesg_is_clean() {
 	! grep -a -E 'I/O error|EXT4-fs (error|warning)|Remounting filesystem read-only|rejecting I/O|Buffer I/O|blocked for more than|FAILED Result' \
 		"$daemon_dir/$1.console" || node_fail "$1" "the kernel complained"
-}
-
-# What is on its LUN is a sound file system.
-node_fsck() {
-	qemu-img convert -O raw "$(url "$1")" "$daemon_dir/$1.raw" || fail "qemu-img"
-	e2fsck -fn "$daemon_dir/$1.raw" >"$daemon_dir/e2fsck" 2>&1 || {
-		cat "$daemon_dir/e2fsck" >&2
-		fail "$1: e2fsck"
-	}
-	rm -f "$daemon_dir/$1.raw"
 }
