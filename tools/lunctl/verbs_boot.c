@@ -323,8 +323,9 @@ const struct verb verb_initramfs = {
 					       "static busybox for that processor"},
 			[INITRAMFS_E2FSCK] = {"e2fsck", "FILE",
 					      "static e2fsck: root is checked at each boot"},
-			[INITRAMFS_COMPRESS] = {"compress", "zstd|xz|gzip|none",
-						"how it is packed (default: zstd)"},
+			[INITRAMFS_COMPRESS] =
+				{"compress", "zstd|xz|gzip|none",
+				 "how it is packed (default: zstd; gzip for settings alone)"},
 			[INITRAMFS_VERBOSE] = {"verbose", NULL, "what takes the room"},
 		},
 	.run = run_initramfs,
