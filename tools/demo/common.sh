@@ -2,8 +2,8 @@
 # Shared by the demo's scripts: sourced by busybox sh or sh. They say on the console what happens,
 # and last "LUNROOT-DEMO ok" or "LUNROOT-DEMO failed: WHY".
 #
-# Kernel command line: lunroot.demo.files=N (files that the container writes, default 4),
-# lunroot.demo.end=poweroff|reboot|stay (default poweroff)
+# Kernel command line: lunroot-demo.files=N (files that the container writes, default 4),
+# lunroot-demo.end=poweroff|reboot|stay (default poweroff)
 
 demo=/usr/lib/lunroot-demo
 state=/var/lib/lunroot-demo
@@ -61,7 +61,7 @@ finish() { # [WHY IT FAILED]
 		note "failed: / cannot be made read-only"
 	}
 	[ -z "${ok:-}" ] || note ok
-	case $(setting lunroot.demo.end poweroff) in
+	case $(setting lunroot-demo.end poweroff) in
 	reboot) reboot -f ;;
 	stay) while :; do sleep 3600; done ;;
 	*) poweroff -f ;;

@@ -18,7 +18,7 @@ run_containers() {
 			return 1
 		}
 	fi
-	docker run --rm "$@" -e "FILES=$(setting lunroot.demo.files 4)" -v lunroot-demo:/data lunroot-demo || {
+	docker run --rm "$@" -e "FILES=$(setting lunroot-demo.files 4)" -v lunroot-demo:/data lunroot-demo || {
 		problem="docker run"
 		return 1
 	}
