@@ -16,8 +16,9 @@ xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod i
 fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils"
 # lunroot-init for 64-bit Pis (tools/build-init), and what is packed around it (tools/mkinitramfs).
 INIT_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross libmd-dev kmod cpio zstd"
-# For the other kinds of machine.
-INIT_CHECK_PACKAGES="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-arm-linux-gnueabi libc6-dev-armel-cross"
+# For the other kinds of machine, and for the initramfs of distributions.
+INIT_CHECK_PACKAGES="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-arm-linux-gnueabi libc6-dev-armel-cross
+initramfs-tools-core dracut-core dracut-network"
 # Emulated Pis and what they boot: tools/mkroot --list-needs, QEMU, and reading what is made.
 PI_PACKAGES="qemu-system-arm mmdebstrap arch-test qemu-user-static debian-archive-keyring e2fsprogs
 dosfstools mtools fdisk zstd openssl busybox-static cpio kmod python3"
