@@ -74,21 +74,23 @@ static void __attribute__((noinline)) touch_stack(void)
 
 /*
  * In argv[0] an '@' asks systemd to spare a process whose disk is the root (its document on root
- * storage daemons); only the memory that the kernel knows as the arguments counts.
+ * storage daemons); only the memory that the kernel knows as the arguments counts. They lie one
+ * behind the other there.
  */
-static void rename_process(char *argv0)
+static void rename_process(char *argv[])
 {
-	size_t bytes = strlen(argv0);
+	char *end = argv[0];
 
-	memset(argv0, 0, bytes);
-	(void)snprintf(argv0, bytes + 1, "%s", "@lunroot-keeper");
-	argv0[0] = '@';
+	for (int i = 0; argv[i] && (i == 0 || argv[i] == end); i++)
+		end = argv[i] + strlen(argv[i]) + 1;
+	memset(argv[0], 0, (size_t)(end - argv[0]));
+	(void)snprintf(argv[0], (size_t)(end - argv[0]), "%s", "@lunroot-keeper");
 	(void)prctl(PR_SET_NAME, "lunroot-keeper");
 }
 
-static void become_keeper(char *argv0)
+static void become_keeper(char *argv[])
 {
-	rename_process(argv0);
+	rename_process(argv);
 	(void)setsid();
 	/* The real system's shutdown and hang-ups mean others. */
 	(void)signal(SIGHUP, SIG_IGN);
@@ -255,7 +257,7 @@ static void keeper_run(void)
 	watch();
 }
 
-int keeper_start(const struct settings *settings, char *argv0, int udhcpc_pid, int udhcpc_fd,
+int keeper_start(const struct settings *settings, char *argv[], int udhcpc_pid, int udhcpc_fd,
 		 struct keeper *ret_keeper)
 {
 	int pipe_fds[2], pid;
@@ -275,7 +277,7 @@ int keeper_start(const struct settings *settings, char *argv0, int udhcpc_pid, i
 	if (pid == 0) {
 		close(pipe_fds[0]);
 		keeper.report_fd = pipe_fds[1];
-		become_keeper(argv0);
+		become_keeper(argv);
 		keeper_run();
 		_exit(1);
 	}

@@ -20,11 +20,11 @@ struct keeper {
 };
 
 /*
- * Forks it. `argv0` is the process's own argument area, which is where its name is written;
+ * Forks it. `argv` are the process's own arguments, over which the child writes its name;
  * `udhcpc_fd` is a pidfd of the DHCP client that shall end when the real system has its own, or -1.
  * `settings` must stay until then; the child has its copy. 0 or a negative errno.
  */
-int keeper_start(const struct settings *settings, char *argv0, int udhcpc_pid, int udhcpc_fd,
+int keeper_start(const struct settings *settings, char *argv[], int udhcpc_pid, int udhcpc_fd,
 		 struct keeper *ret_keeper);
 
 /*
