@@ -111,7 +111,9 @@ static void trouble(struct boot *boot, const char *format, ...)
 	if (boot->trouble_ms == 0)
 		boot->trouble_ms = now_ms();
 	if (boot->is_step) {
-		if (now_ms() > boot->trouble_ms + STEP_PATIENCE_MS)
+		/* With a keeper behind it there is no way back: two would take the disk from each
+		 * other. */
+		if (boot->keeper.pid == 0 && now_ms() > boot->trouble_ms + STEP_PATIENCE_MS)
 			exit(1);
 	} else if (boot->rescue) {
 		rescue_shell();

@@ -143,8 +143,10 @@ static int take_own_words(struct settings_reader *reader, const struct word own[
 		if (!word->value || word->value_bytes == 0 ||
 		    (lunroot & settings_bit(own_words[i].key)))
 			continue;
-		/* These are the boot loader's defaults, or a netboot server's. */
-		if (word == root && (value_is(root, "/dev/nfs") || value_is(root, "/dev/ram0")))
+		/* The boot loader's defaults, a netboot server's, and what the hooks call our own
+		 * disk. */
+		if (word == root && (value_is(root, "/dev/nfs") || value_is(root, "/dev/ram0") ||
+				     value_is(root, "/dev/lunroot/root")))
 			continue;
 		if (word == root && settings_begins(root->value, root->value_bytes, "iscsi:"))
 			res = take_place_word(reader, root);

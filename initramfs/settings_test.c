@@ -141,6 +141,7 @@ static void cmdline_forms_of_a_place(void **state)
 		{"root=iscsi:nas:6:3260:4:" IQN " lunroot.root=PART=2", "", "", "PART=2", 0, 0, 0},
 		{"root=iscsi:nas:6:3260:4:" IQN, "nas", IQN, "", 3260, 1, 4},
 		{"root=/dev/nfs lunroot=nas", "nas", "", "", 3260, 1, 0},
+		{"root=/dev/lunroot/root lunroot=nas", "nas", "", "", 3260, 1, 0},
 		{"root=/dev/ram0", "", "", "", 0, 0, 0},
 		{"root=/dev/sda2 lunroot=dhcp", "", "", "/dev/sda2", 0, 0, 0},
 		{"lunroot=iscsi:::::" IQN, "", IQN, "", 0, 0, 0},
