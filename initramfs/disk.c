@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "initramfs/console.h"
 #include "initramfs/run.h"
 
@@ -126,20 +127,7 @@ int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms
 
 static int read_at(void *arg, void *ret_data, size_t bytes, uint64_t offset)
 {
-	char *p = ret_data;
-
-	while (bytes > 0) {
-		ssize_t got = pread(*(int *)arg, p, bytes, (off_t)offset);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EIO;
-		p += got;
-		bytes -= (size_t)got;
-		offset += (uint64_t)got;
-	}
-	return 0;
+	return pread_all(*(int *)arg, ret_data, bytes, offset);
 }
 
 int disk_probe(const struct disk *disk, struct probe_disk *ret_probe)

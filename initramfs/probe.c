@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/byteorder.h"
-#include "initramfs/utf8.h"
+#include "base/utf8.h"
 
 #define SECTOR_BYTES  512
 #define HEAD_BYTES    4096 /* of a volume: all superblocks but btrfs's lie in it */

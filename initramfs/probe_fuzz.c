@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "initramfs/probe.h"
-#include "initramfs/utf8.h"
+#include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

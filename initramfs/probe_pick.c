@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "initramfs/utf8.h"
+#include "base/utf8.h"
 
 static bool can_be_root(const struct probe_volume *volume)
 {

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "initramfs/utf8.h"
+#include "base/utf8.h"
 #include "wire/text.h"
 
 #define INITIATOR_PREFIX IQN_PREFIX "initiator:"

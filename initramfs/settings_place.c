@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "initramfs/utf8.h"
+#include "base/utf8.h"
 
 #define SCOPE_BYTES 15 /* an interface's name */
 

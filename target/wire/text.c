@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* --- reading --- */
 
 static bool is_upper(char c)
@@ -42,40 +44,6 @@ static bool key_valid(const char *key, size_t bytes)
 	return true;
 }
 
-/* The length of the UTF-8 sequence at `p`, or 0 if it is none (overlong, surrogate, cut off). */
-static size_t utf8_sequence(const uint8_t *p, size_t bytes)
-{
-	uint8_t lead = p[0];
-	size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-
-	if (length == 1)
-		return lead >= 0x20 && lead != 0x7f ? 1 : 0;
-	if (lead < 0xc2 || lead > 0xf4 || length > bytes)
-		return 0;
-	for (size_t i = 1; i < length; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((lead == 0xe0 && p[1] < 0xa0) || (lead == 0xed && p[1] > 0x9f) ||
-	    (lead == 0xf0 && p[1] < 0x90) || (lead == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return length;
-}
-
-static bool value_valid(const char *value, size_t bytes)
-{
-	size_t i = 0;
-
-	while (i < bytes) {
-		size_t step = utf8_sequence((const uint8_t *)value + i, bytes - i);
-
-		if (step == 0)
-			return false;
-		i += step;
-	}
-	return true;
-}
-
 static int pair_parse(const char *text, size_t bytes, struct wire_text_pair *ret_pair)
 {
 	const char *equals = memchr(text, '=', bytes);
@@ -84,7 +52,7 @@ static int pair_parse(const char *text, size_t bytes, struct wire_text_pair *ret
 	if (!equals)
 		return -EBADMSG;
 	key_bytes = (size_t)(equals - text);
-	if (!key_valid(text, key_bytes) || !value_valid(equals + 1, bytes - key_bytes - 1))
+	if (!key_valid(text, key_bytes) || !utf8_clean(equals + 1, bytes - key_bytes - 1))
 		return -EBADMSG;
 	memcpy(ret_pair->key, text, key_bytes);
 	ret_pair->key[key_bytes] = '\0';
@@ -317,7 +285,7 @@ static bool name_characters_valid(const char *name)
 		if (!is_lower(c) && !is_digit(c) && !memchr("-.:", c, 3) && (uint8_t)c < 0x80)
 			return false;
 	}
-	return value_valid(name, strlen(name));
+	return utf8_clean(name, strlen(name));
 }
 
 static bool hex_only(const char *text)

@@ -1,9 +1,9 @@
 /*
  * Whether bytes are text fit to be kept, compared and shown on a console: UTF-8 (RFC 3629) without
- * control characters. Settings and disk labels are both a stranger's words.
+ * control characters. Text keys, settings and disk labels are all a stranger's words. Any thread.
  */
-#ifndef LUNROOT_INITRAMFS_UTF8_H
-#define LUNROOT_INITRAMFS_UTF8_H
+#ifndef LUNROOT_BASE_UTF8_H
+#define LUNROOT_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
