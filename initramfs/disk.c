@@ -136,6 +136,8 @@ int disk_probe(const struct disk *disk, struct probe_disk *ret_probe)
 
 	if (fd < 0)
 		return -errno;
+	/* A few places far apart: reading ahead would only make it longer. */
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	return probe_disk(read_at, &fd, disk->size_bytes, ret_probe);
 }
 

@@ -41,6 +41,7 @@
 #define RETRY_MS         2000
 #define STEP_PATIENCE_MS 60000 /* as a step in another initramfs, whose own shell is the rescue */
 #define DISK_MS          15000
+#define ASK_AGAIN_MS     10000
 
 struct boot {
 	char cmdline[CMDLINE_BYTES];
@@ -203,17 +204,19 @@ static int take_node_conf(struct boot *boot, struct settings_error *error)
 static int take_boot_settings(struct boot *boot, struct settings_error *error)
 {
 	const char *field;
+	bool of_node_conf;
 	int r;
 
 	settings_init(&boot->settings);
 	r = take_node_conf(boot, error);
+	of_node_conf = boot->settings.ip[0] != '\0';
 	if (r == 0)
 		r = settings_take_cmdline(&boot->settings, boot->cmdline, strlen(boot->cmdline),
 					  error);
 	if (r == 0 && ip_setting_parse(boot->settings.ip, &boot->ip, &field)) {
-		(void)snprintf(error->text, sizeof(error->text),
-			       "kernel command line: ip=%.100s: the %s is wrong", boot->settings.ip,
-			       field);
+		(void)snprintf(error->text, sizeof(error->text), "%s: ip=%.100s: the %s is wrong",
+			       of_node_conf ? "node.conf" : "kernel command line",
+			       boot->settings.ip, field);
 		r = -EINVAL;
 	}
 	return r;
@@ -251,28 +254,36 @@ static void machine_id(const struct boot *boot, char *ret_id, size_t bytes)
 }
 
 /* With all that was said by anybody: who serves the disk. */
+static int settings_try(struct boot *boot, const char *id, struct settings_error *error)
+{
+	struct settings complete = boot->settings;
+	int r = 0;
+
+	if (boot->root_path)
+		r = settings_take_root_path(&complete, boot->root_path, strlen(boot->root_path),
+					    boot->dhcp_server, error);
+	if (r == 0)
+		r = settings_finish(&complete, id, error);
+	if (r == 0)
+		boot->settings = complete;
+	settings_done(&complete);
+	return r;
+}
+
 static void settings_complete(struct boot *boot)
 {
 	struct settings_error error;
+	long long asked_ms = now_ms();
 	char id[64];
 
 	machine_id(boot, id, sizeof(id));
-	for (;;) {
-		struct settings complete = boot->settings;
-		int r = 0;
-
-		if (boot->root_path)
-			r = settings_take_root_path(&complete, boot->root_path,
-						    strlen(boot->root_path), boot->dhcp_server,
-						    &error);
-		if (r == 0)
-			r = settings_finish(&complete, id, &error);
-		if (r == 0) {
-			boot->settings = complete;
-			break;
-		}
+	while (settings_try(boot, id, &error)) {
 		trouble(boot, "%s", error.text);
-		/* A renewed lease may say more. */
+		/* A renewed lease may say more, and its time is hours: the server is asked now. */
+		if (boot->net.udhcpc_pid > 0 && now_ms() > asked_ms + ASK_AGAIN_MS) {
+			(void)kill(boot->net.udhcpc_pid, SIGUSR1);
+			asked_ms = now_ms();
+		}
 		if (!boot->is_step && lease_read(&boot->lease) == 0 && boot->lease.root_path[0])
 			boot->root_path = boot->lease.root_path;
 	}
