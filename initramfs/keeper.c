@@ -36,6 +36,9 @@
 #define BACKOFF_MS     250   /* doubled up to the next: a target that restarts is met soon, and a */
 #define BACKOFF_MAX_MS 2000  /* thousand nodes do not drown one that struggles */
 #define LOOK_MS        60000 /* should an event ever be lost */
+#define SHORT_MS       15000 /* a connection that lived shorter than this; above RIVAL_MS, so that */
+#define RIVAL_MS       10000 /* both of two rivals see their own as short, and slow down */
+#define RIVAL_COUNT    4
 #define STACK_BYTES    65536 /* touched once, so that it never has to grow */
 
 #ifndef PR_SET_IO_FLUSHER
@@ -51,6 +54,10 @@ static struct {
 	struct initiator initiator;
 	struct complaint complaint;
 	struct lease_watch lease;
+	struct complaint rival;
+	long long connected_ms;
+	bool at_once;         /* the last login was good at its first try */
+	unsigned short_lives; /* in a row, of connections that the target closed */
 	int report_fd;
 } keeper;
 
@@ -165,7 +172,7 @@ static void connect_for_ever(void)
 {
 	unsigned backoff_ms = BACKOFF_MS;
 
-	for (;;) {
+	for (keeper.at_once = true;; keeper.at_once = false) {
 		struct connected connected = {.fd = -1};
 
 		if (try_portals(&connected) == CONNECT_DONE) {
@@ -179,6 +186,7 @@ static void connect_for_ever(void)
 				    connected.address, connected.port,
 				    keeper.wish.user[0] ? "" : ", without authentication");
 				complaint_clear(&keeper.complaint);
+				keeper.connected_ms = now_ms();
 				return;
 			}
 			complain_again(&keeper.complaint,
@@ -192,7 +200,27 @@ static void connect_for_ever(void)
 	}
 }
 
-static void reconnect(const char *why)
+/*
+ * Two machines with one name throw each other out for ever: the target serves who came last. A
+ * target that restarts looks alike but for one thing: it can't be reached for a moment.
+ */
+static void beware_of_rival(uint32_t error, long long lost_ms)
+{
+	if (iscsi_error_is_close(error) && keeper.at_once &&
+	    lost_ms < keeper.connected_ms + SHORT_MS)
+		keeper.short_lives++;
+	else
+		keeper.short_lives = 0;
+	if (keeper.short_lives < RIVAL_COUNT)
+		return;
+	complain_again(&keeper.rival,
+		       "another machine may be using this node's name (%s): the target closes each "
+		       "connection within seconds; next login in %d s",
+		       keeper.settings->initiator, RIVAL_MS / 1000);
+	sleep_ms(RIVAL_MS);
+}
+
+static void reconnect(const char *why, uint32_t error)
 {
 	long long lost_ms = now_ms();
 	int r;
@@ -205,6 +233,7 @@ static void reconnect(const char *why)
 			       strerror(-r));
 		sleep_ms(BACKOFF_MS);
 	}
+	beware_of_rival(error, lost_ms);
 	connect_for_ever();
 	say("the disk is back after %lld.%lld s", (now_ms() - lost_ms) / 1000,
 	    (now_ms() - lost_ms) % 1000 / 100);
@@ -224,9 +253,9 @@ static void watch(void)
 			event = iscsi_netlink_event(&keeper.netlink, &error);
 		lease_watch_look(&keeper.lease);
 		if (event == ISCSI_EVENT_CONN_LOST)
-			reconnect(iscsi_error_name(error));
+			reconnect(iscsi_error_name(error), error);
 		else if (event == ISCSI_EVENT_UNSURE && !iscsi_netlink_is_up(&keeper.netlink))
-			reconnect("seen late");
+			reconnect("seen late", 0);
 	}
 }
 

@@ -440,6 +440,11 @@ const char *iscsi_error_name(uint32_t error)
 	}
 }
 
+bool iscsi_error_is_close(uint32_t error)
+{
+	return error == 1011 || error == 1020;
+}
+
 bool iscsi_netlink_is_up(const struct iscsi_netlink *netlink)
 {
 	char path[64], text[32];

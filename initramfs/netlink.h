@@ -68,6 +68,8 @@ enum iscsi_event {
 enum iscsi_event iscsi_netlink_event(struct iscsi_netlink *netlink, uint32_t *ret_error);
 /* The kernel's words for such a number. */
 const char *iscsi_error_name(uint32_t error);
+/* Whether it means that the other end closed or reset the connection. */
+bool iscsi_error_is_close(uint32_t error);
 
 /* Whether the session is logged in, by sysfs. */
 bool iscsi_netlink_is_up(const struct iscsi_netlink *netlink);
