@@ -12,7 +12,7 @@ RUN_PACKAGES="e2fsprogs"
 DEMO_PACKAGES="libiscsi-bin qemu-utils qemu-block-extra"
 CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES clang clang-format clang-tidy libclang-rt-14-dev llvm-14
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $DEMO_PACKAGES fio tgt sqlite3 python3
-xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod iproute2 procps util-linux
+xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod dnsmasq-base iproute2 procps util-linux
 fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils"
 # lunroot-init for 64-bit Pis (tools/build-init), and what is packed around it (tools/mkinitramfs).
 INIT_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross libmd-dev kmod cpio zstd"
