@@ -2,7 +2,7 @@
 # is used, too: its say, fail and skip serve here, and machine_start comes after daemon_begin, whose
 # trap at exit it keeps.
 #
-#   machine_start NAME raspi3b|virt KERNEL INITRD "APPEND" [QEMU OPTION]...
+#   machine_start NAME raspi3b|virt|virt32 KERNEL INITRD "APPEND" [QEMU OPTION]...
 #   machine_wait NAME PATTERN SECONDS     until the console has a line like this (extended regular
 #                                         expression); fails at once when the machine dies or panics
 #   machine_has NAME PATTERN, machine_count NAME PATTERN, machine_console NAME (prints it)
@@ -74,6 +74,11 @@ machine_start() { # NAME MODEL KERNEL INITRD APPEND [QEMU OPTION]...
 	virt)
 		line=(-M virt -cpu cortex-a53 -accel "tcg,thread=${machine_threads:-multi}" -m "${machine_memory:-1024}" -smp "${machine_smp:-2}"
 			-device virtio-net-pci,netdev=n0,romfile=,id=nic0)
+		;;
+	virt32) # a 32-bit core
+		line=(-M virt,highmem=off -cpu cortex-a15 -accel "tcg,thread=${machine_threads:-multi}"
+			-m "${machine_memory:-512}" -smp "${machine_smp:-1}"
+			-device virtio-net-device,netdev=n0,id=nic0)
 		;;
 	*) fail "no machine model $model" ;;
 	esac
