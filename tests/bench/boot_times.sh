@@ -39,7 +39,7 @@ copy_libraries() {
 
 make_peer_initramfs() {
 	mkdir -p "$work/tree"
-	(cd "$work/tree" && zstd -dcq "$pi_initrd" | cpio -id --quiet) || fail "our initramfs can't be unpacked"
+	(cd "$work/tree" && zstd -dcq "$pi_initrd" 2>/dev/null | cpio -id --quiet) || fail "our initramfs can't be unpacked"
 	mkdir -p "$work/tree/lib" "$work/tree/sbin" "$work/tree/etc/iscsi"
 	cp "$cache/sbin/iscsistart" "$work/tree/sbin/"
 	cp -L "$(find "$cache" -name 'ld-linux-aarch64.so.1' | head -n 1)" "$work/tree/lib/"
