@@ -167,6 +167,22 @@ static int hand_over(const struct connected *connected)
 	return iscsi_netlink_start(&keeper.netlink, connected->fd, &handover);
 }
 
+/*
+ * The kernel lets go of the connection, and tells the next CmdSN. Without it no login may follow: a
+ * wrong one stalls the disk silently. A kernel that can't now can in a moment: its own clean-up
+ * runs first.
+ */
+static void recover(void)
+{
+	int r;
+
+	while ((r = iscsi_netlink_recover(&keeper.netlink, &keeper.wish.cmdsn)) != 0) {
+		complain_again(&keeper.complaint, "the kernel does not let go of it: %s",
+			       strerror(-r));
+		sleep_ms(BACKOFF_MS);
+	}
+}
+
 /* One connection that the kernel goes on with; tries for ever. */
 static void connect_for_ever(void)
 {
@@ -192,7 +208,7 @@ static void connect_for_ever(void)
 			complain_again(&keeper.complaint,
 				       "the kernel does not take the connection: %s; trying again",
 				       strerror(-r));
-			(void)iscsi_netlink_recover(&keeper.netlink, &keeper.wish.cmdsn);
+			recover();
 		}
 		initiator_done(&keeper.initiator);
 		sleep_ms(backoff_ms);
@@ -223,16 +239,10 @@ static void beware_of_rival(uint32_t error, long long lost_ms)
 static void reconnect(const char *why, uint32_t error)
 {
 	long long lost_ms = now_ms();
-	int r;
 
 	complain("the connection to the disk is lost: %s; logging in again, reads and writes wait",
 		 why);
-	/* A kernel that can't stop it now can in a moment: its own clean-up runs first. */
-	while ((r = iscsi_netlink_recover(&keeper.netlink, &keeper.wish.cmdsn)) != 0) {
-		complain_again(&keeper.complaint, "the kernel does not let go of it: %s",
-			       strerror(-r));
-		sleep_ms(BACKOFF_MS);
-	}
+	recover();
 	beware_of_rival(error, lost_ms);
 	connect_for_ever();
 	say("the disk is back after %lld.%lld s", (now_ms() - lost_ms) / 1000,

@@ -195,9 +195,16 @@ static bool is_answer(const struct received *received, uint32_t command)
 	return received->head->nlmsg_type == command && received->event->type == command;
 }
 
+/* Whether it tells that our connection failed. */
+static bool is_loss(const struct iscsi_netlink *netlink, const struct received *received)
+{
+	return received->event->type == EVENT_CONN_ERROR && netlink->session &&
+	       received->event->reply[0] == netlink->sid;
+}
+
 /*
- * Sends a command and waits for its answer. Events that come between are let go: the connection
- * is not started then, or is being stopped, and its state is looked at afterwards.
+ * Sends a command and waits for its answer. A loss that is reported between is remembered (also one
+ * that may be among lost events): nobody else will hear of it.
  */
 static int command(struct iscsi_netlink *netlink, struct message *message, size_t payload_bytes,
 		   struct received *received)
@@ -209,10 +216,14 @@ static int command(struct iscsi_netlink *netlink, struct message *message, size_
 		return r;
 	for (;;) {
 		r = message_receive(netlink, ANSWER_MS, received);
+		if (r == -ENOBUFS)
+			netlink->lost = true;
 		if (r == -EBADMSG || r == -ENOBUFS)
 			continue;
 		if (r)
 			return r == -EAGAIN ? -ETIMEDOUT : r;
+		if (is_loss(netlink, received))
+			netlink->lost = true;
 		if (received->event->type == EVENT_FAILED && received->event->iferror)
 			return (int)received->event->iferror;
 		if (is_answer(received, wanted))
@@ -360,11 +371,13 @@ int iscsi_netlink_start(struct iscsi_netlink *netlink, int tcp_fd,
 	memcpy(&bind_conn.event.request[2], &fd, sizeof(fd));
 	bind_conn.event.request[4] = 1; /* the leading connection */
 	r = simple(netlink, &bind_conn, 0);
+	/* What was reported so far was of the connection before. */
+	netlink->lost = false;
 	if (r == 0)
 		r = set_params(netlink, handover);
 	if (r == 0)
 		r = simple(netlink, &start, 0);
-	return r;
+	return r == 0 && netlink->lost ? -ECONNRESET : r;
 }
 
 static int stop(struct iscsi_netlink *netlink, uint32_t how)
@@ -419,8 +432,7 @@ enum iscsi_event iscsi_netlink_event(struct iscsi_netlink *netlink, uint32_t *re
 
 	if (r == -ENOBUFS)
 		return ISCSI_EVENT_UNSURE;
-	if (r || received.event->type != EVENT_CONN_ERROR || !netlink->session ||
-	    received.event->reply[0] != netlink->sid)
+	if (r || !is_loss(netlink, &received))
 		return ISCSI_EVENT_NONE;
 	*ret_error = received.event->reply[2];
 	return ISCSI_EVENT_CONN_LOST;

@@ -22,6 +22,7 @@ struct iscsi_netlink {
 	uint32_t sid, host, cid;
 	bool session, connection; /* exist in the kernel */
 	uint32_t initial_cmdsn;
+	bool lost; /* the connection failed while an answer was waited for */
 };
 
 /*
@@ -48,7 +49,10 @@ struct iscsi_handover {
 	uint32_t ping_s;     /* a silent target is asked after this, and has this to answer */
 };
 
-/* Gives the logged-in socket to the kernel and starts the connection; the caller closes its own. */
+/*
+ * Gives the logged-in socket to the kernel and starts the connection; the caller closes its own. On
+ * failure, -ECONNRESET when it was lost at once among others, commands may have been sent: recover.
+ */
 int iscsi_netlink_start(struct iscsi_netlink *netlink, int tcp_fd,
 			const struct iscsi_handover *handover);
 
