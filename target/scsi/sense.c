@@ -140,6 +140,10 @@ bool scsi_fail_information(struct scsi_task *task, enum scsi_sense_key key, uint
 /*
  * INFORMATION is the first block of the I/O that failed: Linux takes all before it as done
  * (SBC-3, 4.18.1), and nothing behind it.
+ *
+ * What could not be written is a HARDWARE ERROR, not a MEDIUM ERROR: initiators repeat the latter,
+ * and a flush that failed must never be repeated until it seems to work (pages that could not be
+ * written may be gone by then). They report the former at once.
  */
 bool scsi_fail_store(struct scsi_task *task, int res)
 {
@@ -155,10 +159,10 @@ bool scsi_fail_store(struct scsi_task *task, int res)
 	case -EROFS: return scsi_fail(task, SENSE_DATA_PROTECT, ASC_WRITE_PROTECTED);
 	default:
 		if (task->io.op == STORE_FLUSH)
-			return scsi_fail(task, SENSE_MEDIUM_ERROR, ASC_WRITE_ERROR);
-		return scsi_fail_information(task, SENSE_MEDIUM_ERROR,
-					     reading ? ASC_READ_ERROR : ASC_WRITE_ERROR,
-					     task->io.offset_bytes / SECTOR);
+			return scsi_fail(task, SENSE_HARDWARE_ERROR, ASC_WRITE_ERROR);
+		return scsi_fail_information(
+			task, reading ? SENSE_MEDIUM_ERROR : SENSE_HARDWARE_ERROR,
+			reading ? ASC_READ_ERROR : ASC_WRITE_ERROR, task->io.offset_bytes / SECTOR);
 	}
 }
 
