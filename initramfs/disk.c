@@ -22,11 +22,16 @@
 
 #define LOOK_MS 20
 /*
- * How long a command may take before Linux looks after it. A target with a full disk answers BUSY
- * for as long as that lasts, and Linux repeats such a command for six times this long before it
- * reports an error; a connection that is dead is found by pings, not by this.
+ * How long a command may take before Linux looks after it: a slow network with a full queue takes
+ * minutes. A connection that is dead is found by pings, not by this.
  */
-#define COMMAND_TIMEOUT_S "3600"
+#define COMMAND_TIMEOUT_S "600"
+/*
+ * A command is repeated without end when the connection was lost under it, or the target was busy
+ * because its disk is full. By itself Linux gives up after five times, and a target that restarts
+ * in a loop would end in an I/O error. What the target reports as an error is still one.
+ */
+#define MAX_RETRIES "-1"
 
 /* --- finding it --- */
 
@@ -99,10 +104,24 @@ static bool block_find(const char *device, struct disk *disk)
 	return disk->size_bytes > 0 && file_exists(disk->device);
 }
 
+/* Kernels before 5.10 do not know max_retries, and have their five. */
+static void patience_set(const char *device)
+{
+	char path[224], address[32];
+
+	(void)snprintf(path, sizeof(path), "%s/timeout", device);
+	(void)file_write(path, COMMAND_TIMEOUT_S "\n");
+	(void)snprintf(path, sizeof(path), "%s/scsi_disk", device);
+	if (!entry_find(path, "", address, sizeof(address)))
+		return;
+	(void)snprintf(path, sizeof(path), "%s/scsi_disk/%s/max_retries", device, address);
+	(void)file_write(path, MAX_RETRIES "\n");
+}
+
 int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms,
 	      struct disk *ret_disk)
 {
-	char what[24], device[128], timeout[160];
+	char what[24], device[128];
 	long long until_ms = now_ms() + timeout_ms;
 	int r;
 
@@ -117,8 +136,7 @@ int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms
 			return -ETIMEDOUT;
 		sleep_ms(LOOK_MS);
 	}
-	(void)snprintf(timeout, sizeof(timeout), "%s/timeout", device);
-	(void)file_write(timeout, COMMAND_TIMEOUT_S "\n");
+	patience_set(device);
 	(void)scan(session->host, "0 0 -");
 	return 0;
 }
@@ -141,6 +159,14 @@ int disk_probe(const struct disk *disk, struct probe_disk *ret_probe)
 	return probe_disk(read_at, &fd, disk->size_bytes, ret_probe);
 }
 
+static void partitions_read_again(const struct disk *disk)
+{
+	int AUTO_CLOSE fd = open(disk->device, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)ioctl(fd, BLKRRPART);
+}
+
 int disk_partition_node(const struct disk *disk, unsigned partition, int timeout_ms, char *ret_path,
 			size_t bytes)
 {
@@ -153,7 +179,10 @@ int disk_partition_node(const struct disk *disk, unsigned partition, int timeout
 	while (!file_exists(ret_path)) {
 		if (now_ms() > until_ms)
 			return -ETIMEDOUT;
-		sleep_ms(LOOK_MS);
+		/* Its first look at the table may have ended with a lost connection. */
+		if (now_ms() > until_ms - timeout_ms / 2)
+			partitions_read_again(disk);
+		sleep_ms(LOOK_MS * 5);
 	}
 	return 0;
 }

@@ -21,7 +21,7 @@ node_start pi-01 "t=write3 single -- one 'two three'"
 ended_well pi-01
 has pi-01 'eth0: 10.0.2.15 from DHCP server 10.0.2.2' 'logged in to iqn.2026-11.local.lunroot:pi-01 at 10.0.2.2' \
 	'root is /dev/sda, ext4 "root", read-only, after' 'INIT /sbin/init .*one .two three' 'ROOT /dev/sda / ext4 rw' \
-	'KEEPER .*@' 'TIMEOUT 3600 RECOVERY 86400 CREATOR -1'
+	'KEEPER .*@' 'TIMEOUT 600 RETRIES -1 RECOVERY 86400 CREATOR -1'
 node_fsck pi-01
 say "ok: mutual CHAP, root, init with its arguments, the keeper stays; e2fsck is clean"
 
