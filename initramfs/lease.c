@@ -17,6 +17,7 @@
 #include "initramfs/console.h"
 
 #define DHCP_CLIENT_PORT 68
+#define INODE_WORD       9  /* in a line of /proc/net/udp */
 #define DESCRIPTORS_MAX  64 /* udhcpc has a handful */
 /* A system that has no DHCP client a quarter of an hour after it came up has none. */
 #define WATCH_FOR_MS (15 * 60 * 1000)
@@ -115,16 +116,24 @@ static bool is_of_udhcpc(const struct lease_watch *watch, unsigned long inode)
 }
 
 /*
- * A line of /proc/net/udp: "  sl: LOCALADDR:PORT REMOTE:PORT st queues timer retrnsmt uid timeout
- * inode ...".
+ * A line of /proc/net/udp: "sl: ADDRESS:PORT ADDRESS:PORT st queues timer retrnsmt uid timeout
+ * inode
+ * ...", with hexadecimal ports.
  */
-static bool line_is_client(const char *line, unsigned long *ret_inode)
+static bool line_is_client(char *line, unsigned long *ret_inode)
 {
-	unsigned port;
+	char *save = NULL, *word = strtok_r(line, " \n", &save);
+	const char *colon = NULL;
 
-	return sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %*s %*s %*s %*s %*s %*s %lu", &port,
-		      ret_inode) == 2 &&
-	       port == DHCP_CLIENT_PORT;
+	for (int i = 0; word && i < INODE_WORD; i++) {
+		word = strtok_r(NULL, " \n", &save);
+		if (i == 0 && word)
+			colon = strchr(word, ':');
+	}
+	if (!word || !colon || strtoul(colon + 1, NULL, 16) != DHCP_CLIENT_PORT)
+		return false;
+	*ret_inode = strtoul(word, NULL, 10);
+	return true;
 }
 
 static bool another_client(const struct lease_watch *watch)

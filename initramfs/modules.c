@@ -33,12 +33,15 @@ static bool ends_with(const char *text, const char *end)
 
 /* --- parameters --- */
 
+static bool is_dash(char c)
+{
+	return c == '-' || c == '_';
+}
+
 static bool same_name(const char *a, const char *b, size_t bytes)
 {
 	for (size_t i = 0; i < bytes; i++) {
-		char x = a[i] == '-' ? '_' : a[i], y = b[i] == '-' ? '_' : b[i];
-
-		if (x != y)
+		if (a[i] != b[i] && !(is_dash(a[i]) && is_dash(b[i])))
 			return false;
 	}
 	return true;
