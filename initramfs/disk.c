@@ -107,7 +107,7 @@ static bool block_find(const char *device, struct disk *disk)
 /* Kernels before 5.10 do not know max_retries, and have their five. */
 static void patience_set(const char *device)
 {
-	char path[224], address[32];
+	char path[256], address[32];
 
 	(void)snprintf(path, sizeof(path), "%s/timeout", device);
 	(void)file_write(path, COMMAND_TIMEOUT_S "\n");
@@ -116,6 +116,33 @@ static void patience_set(const char *device)
 		return;
 	(void)snprintf(path, sizeof(path), "%s/scsi_disk/%s/max_retries", device, address);
 	(void)file_write(path, MAX_RETRIES "\n");
+}
+
+void disk_patience_all(const struct keeper_session *session)
+{
+	char folder[96], target[32], devices[136];
+	const struct dirent *entry;
+	DIR *dir;
+
+	(void)snprintf(folder, sizeof(folder), "/sys/class/iscsi_session/session%u/device",
+		       session->sid);
+	if (!entry_find(folder, "target", target, sizeof(target)))
+		return;
+	(void)snprintf(devices, sizeof(devices), "%s/%s", folder, target);
+	dir = opendir(devices);
+	while (dir && (entry = readdir(dir))) {
+		char device[224];
+
+		/* H:C:T:L, as the target's own name goes on. */
+		if (strncmp(entry->d_name, target + strlen("target"),
+			    strlen(target) - strlen("target")))
+			continue;
+		if ((size_t)snprintf(device, sizeof(device), "%s/%s", devices, entry->d_name) <
+		    sizeof(device))
+			patience_set(device);
+	}
+	if (dir)
+		closedir(dir);
 }
 
 int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms,

@@ -23,6 +23,12 @@ struct disk {
 int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms,
 	      struct disk *ret_disk);
 
+/*
+ * Gives every disk of the session the root disk's patience: Linux repeats its commands without end
+ * when the connection was lost or the target busy. For data disks, whose probing ends later.
+ */
+void disk_patience_all(const struct keeper_session *session);
+
 /* What volumes it has: 0, or the error of reading it. */
 int disk_probe(const struct disk *disk, struct probe_disk *ret_probe);
 

@@ -455,6 +455,7 @@ static void boot_run(struct boot *boot, char *argv[])
 	disk_await(boot);
 	volume_await(boot);
 	root_await(boot);
+	disk_patience_all(&boot->session);
 	say("starting %s", boot->init);
 	console_unlimit_end();
 	settings_done(&boot->settings);
@@ -495,6 +496,7 @@ static int step_run(struct boot *boot, char *argv[])
 	link_make(boot->disk.device, "/dev/lunroot/disk");
 	volume_await(boot);
 	link_make(boot->device, "/dev/lunroot/root");
+	disk_patience_all(&boot->session);
 	console_unlimit_end();
 	return 0;
 }

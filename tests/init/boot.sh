@@ -32,7 +32,7 @@ rm "$daemon_dir/pi-02.cpio"
 node_start pi-02 "$(cat "$daemon_dir/words") lunroot.header_digest=crc32c lunroot.data_digest=crc32c lunroot.hostname=kitchen \
 	root=UUID=$node_root_uuid rootflags=noatime,commit=7 rw init=/sbin/init t="
 ended_well pi-02
-has pi-02 'ROOT /dev/sda / ext4 rw,noatime,commit=7' 'HOST kitchen' 'DISK 1'
+has pi-02 'ROOT /dev/sda / ext4 rw,noatime,commit=7' 'HOST kitchen' 'DISK 1' 'PATIENCE -1 -1 600 600'
 grep -q 'digests header CRC32C data CRC32C' "$daemon_dir/log" || fail "no digests"
 say "ok: settings from the command line, digests, root=UUID, rootflags, hostname, a data disk"
 
