@@ -13,7 +13,7 @@ DEMO_PACKAGES="libiscsi-bin qemu-utils qemu-block-extra"
 CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES clang clang-format clang-tidy libclang-rt-14-dev llvm-14
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $DEMO_PACKAGES fio tgt sqlite3 python3
 xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod dnsmasq-base iproute2 procps util-linux
-fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils"
+fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils e2fsck-static"
 # lunroot-init for 64-bit Pis (tools/build-init), and what is packed around it (tools/mkinitramfs).
 INIT_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross libmd-dev kmod cpio zstd"
 # For the other kinds of machine, and for the initramfs of distributions.
