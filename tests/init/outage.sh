@@ -47,4 +47,20 @@ for ((i = 1; i <= restarts; i++)); do
 	sleep 0.5
 done
 done_well "$restarts restarts of the target in a row"
+# All of a small memory is full of data that only the disk can take, and the disk is away: nothing that brings it back
+# may need memory from there.
+ctl clone base pi-02 --data 1G >/dev/null || fail "clone"
+node_conf pi-02
+node_start pi-02 "t=flood" -m 160
+node_await pi-02 'STEP 0' 30
+sleep 1
+daemon_kill KILL
+sleep $((away_s / 2))
+daemon_start
+node_await pi-02 'RESULT' 120
+node_shown pi-02 'RESULT ok' || node_fail pi-02 "it failed"
+node_await_end pi-02 20
+node_dmesg_is_clean pi-02
+node_shown pi-02 'the disk is back after' || node_fail pi-02 "the target's death was not noticed"
+say "ok: memory full of dirty data while the target is away"
 daemon_ends_well
