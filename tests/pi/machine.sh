@@ -2,7 +2,7 @@
 # is used, too: its say, fail and skip serve here, and machine_start comes after daemon_begin, whose
 # trap at exit it keeps.
 #
-#   machine_start NAME raspi3b|virt|virt32 KERNEL INITRD "APPEND" [QEMU OPTION]...
+#   machine_start NAME raspi3b|raspi0|virt|virt32 KERNEL INITRD "APPEND" [QEMU OPTION]...
 #   machine_wait NAME PATTERN SECONDS     until the console has a line like this (extended regular
 #                                         expression); fails at once when the machine dies or panics
 #   machine_has NAME PATTERN, machine_count NAME PATTERN, machine_console NAME (prints it)
@@ -13,7 +13,7 @@
 #   machine_seconds NAME                  since its start, such as 12.4
 #   machines_cleanup                      ends all; runs by itself at exit
 #
-# INITRD may be empty. raspi3b wants pi_dtb (see artefacts.sh). Environment of machine_start:
+# INITRD may be empty. raspi3b and raspi0 want pi_dtb (see artefacts.sh). Environment of machine_start:
 # machine_smp, machine_memory (MiB; raspi3b has what it has), machine_forward (slirp's options, such
 # as ",hostfwd=tcp:127.0.0.1:2222-:22"), machine_exits=yes (virt ends when the guest reboots).
 # The guest reaches this machine's 127.0.0.1 as 10.0.2.2 and nothing else of the world.
@@ -70,6 +70,11 @@ machine_start() { # NAME MODEL KERNEL INITRD APPEND [QEMU OPTION]...
 		[ -r "${pi_dtb:-}" ] || fail "raspi3b wants a device tree in pi_dtb"
 		line=(-M raspi3b -accel tcg,thread=single -m 1024 -smp 4 -dtb "$pi_dtb"
 			-device usb-net,netdev=n0)
+		;;
+	raspi0) # a Pi Zero. The kernel's driver of its power domains dies on what QEMU 7.2 has of them.
+		[ -r "${pi_dtb:-}" ] || fail "raspi0 wants a device tree in pi_dtb"
+		line=(-M raspi0 -accel tcg,thread=single -m 512 -dtb "$pi_dtb" -device usb-net,netdev=n0)
+		append="$append initcall_blacklist=bcm2835_power_driver_init"
 		;;
 	virt)
 		line=(-M virt -cpu cortex-a53 -accel "tcg,thread=${machine_threads:-multi}" -m "${machine_memory:-1024}" -smp "${machine_smp:-2}"
@@ -128,11 +133,11 @@ machine_wait() { # NAME PATTERN SECONDS
 	done
 }
 
-# raspi3b has no switch that QEMU sees: its kernel halts, and that is the end.
+# The Pis have no switch that QEMU sees: their kernel halts, and that is the end.
 machine_end() { # NAME SECONDS
 	local until=$((SECONDS + $2))
 	while machine_alive "$1"; do
-		if [ "${machine_model[$1]}" = raspi3b ] && machine_has "$1" 'reboot: (Power down|System halted)'; then
+		if [[ ${machine_model[$1]} == raspi* ]] && machine_has "$1" 'reboot: (Power down|System halted)'; then
 			break
 		fi
 		! machine_has "$1" 'Kernel panic' || machine_failed "$1" "kernel panic at the end"
