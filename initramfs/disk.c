@@ -135,7 +135,7 @@ void disk_patience_all(const struct keeper_session *session)
 
 		/* H:C:T:L, as the target's own name goes on. */
 		if (strncmp(entry->d_name, target + strlen("target"),
-			    strlen(target) - strlen("target")))
+			    strlen(target) - strlen("target")) != 0)
 			continue;
 		if ((size_t)snprintf(device, sizeof(device), "%s/%s", devices, entry->d_name) <
 		    sizeof(device))
