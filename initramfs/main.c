@@ -35,7 +35,6 @@
 #include "initramfs/settings.h"
 
 #define NODE_CONF        "/etc/lunroot/node.conf"
-#define MOUNTED_MARK     "/etc/lunroot/root-mounted" /* the DHCP script keeps the address then */
 #define NODE_CONF_BYTES  16384
 #define CMDLINE_BYTES    4096 /* COMMAND_LINE_SIZE of arm64 is 2048, of x86 too */
 #define RETRY_MS         2000
@@ -428,7 +427,7 @@ static void root_await(struct boot *boot)
 	while (root_prepare(boot, &error))
 		trouble(boot, "%s", error.text);
 	trouble_over(boot);
-	(void)file_write(MOUNTED_MARK, "");
+	(void)file_write(ROOT_MOUNTED_MARK, "");
 	say("root is %s, %s \"%s\"%s%s, after %lld.%02lld s", boot->device, boot->fstype,
 	    boot->volume->label, boot->settings.read_only == SETTINGS_NO ? "" : ", read-only",
 	    boot->settings.overlay_tmpfs ? " below a tmpfs" : "", now_ms() / 1000,

@@ -258,11 +258,12 @@ int root_find_init(const struct settings *settings, char *ret_init, size_t bytes
 
 /*
  * What stays in the initramfs's memory: names can be looked up while the disk is away, and the
- * DHCP client still finds its script.
+ * DHCP client still finds its script, which then knows whose the routes are.
  */
 static bool stays(const char *path)
 {
-	static const char *const kept[] = {"/bin/busybox", "/bin/sh", "/etc/lunroot/dhcp",
+	static const char *const kept[] = {"/bin/busybox",     "/bin/sh",
+					   ROOT_MOUNTED_MARK,  "/etc/lunroot/dhcp",
 					   "/etc/resolv.conf", "/etc/hosts"};
 
 	for (size_t i = 0; i < ARRAY_COUNT(kept); i++) {
@@ -320,6 +321,9 @@ int root_switch(const char *init, char *argv[])
 			return -errno;
 	}
 	empty_initramfs();
+	/* Not every init waits for children that it never had. */
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 	if (chdir(ROOT_MOUNT) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
 		return -errno;
 	argv[0] = (char *)init;

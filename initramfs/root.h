@@ -8,6 +8,8 @@
 #include "initramfs/settings.h"
 
 #define ROOT_MOUNT "/newroot"
+/* A file of the initramfs: the DHCP script leaves routes and names to the real system then. */
+#define ROOT_MOUNTED_MARK "/etc/lunroot/root-mounted"
 
 struct root_error {
 	char text[320];
