@@ -3,27 +3,21 @@
  * threads, and then the control thread's loop until somebody says stop.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
-#include "base/cleanup.h"
+#include "base/daemon.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "base/mailbox.h"
+#include "base/loop.h"
 #include "control/control.h"
 #include "options.h"
 #include "ring/ring.h"
@@ -35,30 +29,20 @@
 
 struct lunrootd {
 	struct options options;
-	struct event_base *base;
-	struct mailbox mailbox;
+	struct loop loop;
 	struct server *server;
 	struct control *control;
-	struct event *mailbox_event, *term_event, *int_event, *give_up_event;
+	struct event *give_up_event;
 	char addresses[LIMIT_PORTALS][LIMIT_ADDRESS_TEXT_BYTES];
 	char pid_path[LIMIT_PATH_BYTES + 16];
 	bool stopping;
 };
 
-static void on_mailbox(evutil_socket_t fd, short what, void *arg)
-{
-	struct lunrootd *d = arg;
-
-	(void)fd;
-	(void)what;
-	mailbox_run(&d->mailbox);
-}
-
 static void on_stopped(void *arg)
 {
 	struct lunrootd *d = arg;
 
-	event_base_loopbreak(d->base);
+	event_base_loopbreak(d->loop.base);
 }
 
 static void on_give_up(evutil_socket_t fd, short what, void *arg)
@@ -74,121 +58,34 @@ static void on_give_up(evutil_socket_t fd, short what, void *arg)
 	_exit(EXIT_FAILURE);
 }
 
-static void notify_service_manager(const char *state)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	int AUTO_CLOSE fd = -1;
-
-	if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(to.sun_path))
-		return;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	memcpy(to.sun_path, path, strlen(path));
-	if (path[0] == '@') /* an abstract address */
-		to.sun_path[0] = '\0';
-	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
-		log_debug("service manager: %s", strerror(errno));
-}
-
-static void on_signal(evutil_socket_t number, short what, void *arg)
+static void on_signal(void *arg, int number)
 {
 	const struct timeval give_up = {.tv_sec = STOP_GIVE_UP_MS / 1000};
 	struct lunrootd *d = arg;
 
-	(void)what;
 	if (d->stopping) {
-		log_warn("signal %d again: ending at once", (int)number);
+		log_warn("signal %d again: ending at once", number);
 		on_give_up(-1, 0, d);
 	}
 	d->stopping = true;
-	log_info("signal %d: stopping", (int)number);
-	notify_service_manager("STOPPING=1");
+	log_info("signal %d: stopping", number);
+	daemon_notify("STOPPING=1");
 	event_add(d->give_up_event, &give_up);
+	control_stop(d->control);
 	server_stop(d->server, on_stopped, d);
-}
-
-/* --- the background --- */
-
-/* Tells the waiting parent that the daemon is ready; a closed pipe tells it that it is not. */
-static int ready_pipe = -1;
-
-static void ready_say(void)
-{
-	if (ready_pipe >= 0) {
-		if (write(ready_pipe, "+", 1) != 1)
-			log_debug("nobody waits for us");
-		close(TAKE_FD(ready_pipe));
-	}
-	notify_service_manager("READY=1");
-}
-
-/* The child goes on; the parent waits until it is ready, so that who starts us may go on then. */
-static int go_background(void)
-{
-	int fds[2];
-	pid_t pid;
-	char answer;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	pid = fork();
-	if (pid < 0)
-		return -errno;
-	if (pid == 0) {
-		close(fds[0]);
-		ready_pipe = fds[1];
-		setsid();
-		return 0;
-	}
-	close(fds[1]);
-	if (read(fds[0], &answer, 1) == 1)
-		_exit(EXIT_SUCCESS);
-	/* It has said why on standard error. */
-	_exit(EXIT_FAILURE);
-}
-
-static int redirect_log(const struct options *o)
-{
-	char path[LIMIT_PATH_BYTES + 16];
-	int AUTO_CLOSE null = -1;
-	int AUTO_CLOSE fd = -1;
-
-	if (o->log_file[0] == '\0' && o->foreground)
-		return 0;
-	if (o->log_file[0])
-		(void)snprintf(path, sizeof(path), "%s", o->log_file);
-	else
-		(void)snprintf(path, sizeof(path), "%s/lunrootd.log", o->state_dir);
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	if (fd < 0) {
-		log_error("log file %s: %s; name one that this user may write with --log-file",
-			  path, strerror(errno));
-		return -errno;
-	}
-	if (dup2(fd, STDERR_FILENO) < 0)
-		return -errno;
-	if (!o->foreground) {
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
-			return -errno;
-	}
-	return 0;
 }
 
 /* --- start-up --- */
 
-static void raise_descriptor_limit(void)
+static int log_redirect(const struct options *o)
 {
-	struct rlimit limit;
+	char path[LIMIT_PATH_BYTES + 16] = "";
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		log_debug("descriptor limit: %s", strerror(errno));
+	if (o->log_file[0])
+		(void)snprintf(path, sizeof(path), "%s", o->log_file);
+	else if (!o->foreground)
+		(void)snprintf(path, sizeof(path), "%s/lunrootd.log", o->state_dir);
+	return daemon_log_to(path, o->foreground);
 }
 
 /* A directory of ours, made if only its last part is missing. */
@@ -271,7 +168,7 @@ static int start_server(struct lunrootd *d)
 {
 	const struct server_config config = {
 		.reactor_count = d->options.reactor_count,
-		.control = &d->mailbox,
+		.control = &d->loop.mailbox,
 		.ping_idle_ms = d->options.ping_idle_ms,
 	};
 	int r = server_new(&config, &d->server);
@@ -290,9 +187,13 @@ static int start_control(struct lunrootd *d)
 		.run_dir = d->options.run_dir,
 		.socket_path = d->options.socket_path[0] ? d->options.socket_path : NULL,
 		.server = d->server,
-		.mailbox = &d->mailbox,
-		.base = d->base,
+		.mailbox = &d->loop.mailbox,
+		.base = d->loop.base,
 		.portal_count = d->options.portal_count,
+		.merge_bytes_per_s = d->options.merge_bytes_per_s,
+		.reserve_percent = d->options.reserve_percent,
+		.reserve_bytes = d->options.reserve_bytes,
+		.trash_s = (int64_t)d->options.trash_s,
 	};
 	struct store_error err = {""};
 	int r;
@@ -307,19 +208,11 @@ static int start_control(struct lunrootd *d)
 
 static int start_events(struct lunrootd *d)
 {
-	d->base = event_base_new();
-	if (!d->base || mailbox_init(&d->mailbox) < 0)
-		return -ENOMEM;
-	d->mailbox_event =
-		event_new(d->base, d->mailbox.eventfd, EV_READ | EV_PERSIST, on_mailbox, d);
-	d->term_event = evsignal_new(d->base, SIGTERM, on_signal, d);
-	d->int_event = evsignal_new(d->base, SIGINT, on_signal, d);
-	d->give_up_event = evtimer_new(d->base, on_give_up, d);
-	if (!d->mailbox_event || !d->term_event || !d->int_event || !d->give_up_event ||
-	    event_add(d->mailbox_event, NULL) < 0 || event_add(d->term_event, NULL) < 0 ||
-	    event_add(d->int_event, NULL) < 0)
-		return -ENOMEM;
-	return 0;
+	int r = loop_init(&d->loop, on_signal, d);
+
+	if (r == 0)
+		d->give_up_event = evtimer_new(d->loop.base, on_give_up, d);
+	return r == 0 && !d->give_up_event ? -ENOMEM : r;
 }
 
 static void write_pid(struct lunrootd *d)
@@ -339,7 +232,7 @@ static int start(struct lunrootd *d)
 	char why[512];
 	int r;
 
-	raise_descriptor_limit();
+	daemon_raise_descriptor_limit();
 	r = ring_probe(why, sizeof(why));
 	if (r < 0) {
 		log_error("%s", why);
@@ -352,29 +245,24 @@ static int start(struct lunrootd *d)
 		r = start_server(d);
 	if (r == 0)
 		r = start_control(d);
+	/* Before anybody can log in: an initiator whose target is not found may give it up. */
+	if (r == 0)
+		r = control_serve_all(d->control);
 	if (r < 0)
 		return r;
 	r = server_start(d->server);
-	if (r < 0) {
+	if (r < 0)
 		log_error("the reactors' threads can't be started: %s", strerror(-r));
-		return r;
-	}
-	return control_serve_all(d->control);
+	return r;
 }
 
 static void finish(struct lunrootd *d)
 {
-	struct event *events[] = {d->mailbox_event, d->term_event, d->int_event, d->give_up_event};
-
 	control_free(d->control);
 	server_free(d->server);
-	for (size_t i = 0; i < ARRAY_COUNT(events); i++) {
-		if (events[i])
-			event_free(events[i]);
-	}
-	mailbox_done(&d->mailbox);
-	if (d->base)
-		event_base_free(d->base);
+	if (d->give_up_event)
+		event_free(d->give_up_event);
+	loop_done(&d->loop);
 	options_done(&d->options);
 	if (d->pid_path[0])
 		(void)unlink(d->pid_path);
@@ -382,7 +270,7 @@ static void finish(struct lunrootd *d)
 
 int main(int argc, char **argv)
 {
-	static struct lunrootd d = {.mailbox.eventfd = -1};
+	static struct lunrootd d = {.loop.mailbox.eventfd = -1};
 	int status = EXIT_FAILURE;
 
 	switch (options_parse(argc, argv, &d.options)) {
@@ -393,17 +281,17 @@ int main(int argc, char **argv)
 	log_init("lunrootd", d.options.log_level);
 	(void)signal(SIGPIPE, SIG_IGN);
 	umask(0027);
-	if (!d.options.foreground && go_background() < 0) {
+	if (!d.options.foreground && daemon_background() < 0) {
 		log_error("can't go to the background: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
 	/* Until here whoever starts us reads what is wrong on standard error. */
-	if (start(&d) == 0 && redirect_log(&d.options) == 0) {
+	if (start(&d) == 0 && log_redirect(&d.options) == 0) {
 		write_pid(&d);
 		log_info("lunrootd %s serves on %s%s", LUNROOT_VERSION, d.addresses[0],
 			 d.options.portal_count > 1 ? " and other portals" : "");
-		ready_say();
-		event_base_dispatch(d.base);
+		daemon_ready();
+		event_base_dispatch(d.loop.base);
 		status = EXIT_SUCCESS;
 		log_info("stopped");
 	}

@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/option_table.h"
 
 struct options {
 	char state_dir[LIMIT_PATH_BYTES];
@@ -20,11 +21,14 @@ struct options {
 	unsigned portal_count;
 	unsigned reactor_count; /* 0: by the number of cores */
 	uint64_t ping_idle_ms;  /* 0: LIMIT_PING_IDLE_MS */
+	uint64_t merge_bytes_per_s;
+	/* What clones and imports leave free: a part, or (with 0) so many bytes. */
+	unsigned reserve_percent;
+	uint64_t reserve_bytes;
+	uint64_t trash_s; /* how long what was removed can be brought back */
 	enum log_level log_level;
 	bool foreground;
 };
-
-enum options_verdict { OPTIONS_RUN, OPTIONS_EXIT_OK, OPTIONS_EXIT_USAGE };
 
 /* Defaults, then --config, then the rest of the command line. Speaks to the person itself. */
 enum options_verdict options_parse(int argc, char **argv, struct options *ret_options);

@@ -3,17 +3,20 @@
 
 # shellcheck disable=SC2034  # read by those who source this file
 LIBRARY_PACKAGES="liburing-dev libevent-dev libssl-dev libisal-dev libjansson-dev libsqlite3-dev
-libext2fs-dev libblkid-dev libarchive-dev uuid-dev libmd-dev"
-TEST_LIBRARY_PACKAGES="libcmocka-dev libiscsi-dev"
+libext2fs-dev libblkid-dev libarchive-dev uuid-dev libmd-dev libcap-ng-dev"
+TEST_LIBRARY_PACKAGES="libcmocka-dev libiscsi-dev libfuse3-dev"
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config $LIBRARY_PACKAGES"
 # A user's programs, and what the daemon calls.
 RUN_PACKAGES="e2fsprogs"
 # Initiators that nobody of us wrote, and the demo's tools.
 DEMO_PACKAGES="libiscsi-bin qemu-utils qemu-block-extra"
-CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES clang clang-format clang-tidy libclang-rt-14-dev llvm-14
+# What machines without a disk boot with, to be served.
+BOOT_CLIENT_PACKAGES="qemu-system-arm qemu-efi-aarch64 u-boot-qemu curl tftp-hpa atftp"
+CHECK_PACKAGES="$TEST_LIBRARY_PACKAGES fuse3 clang clang-format clang-tidy libclang-rt-14-dev llvm-14
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static $DEMO_PACKAGES fio tgt sqlite3 python3
 xz-utils zstd gzip qemu-system-x86 ipxe-qemu binutils busybox-static cpio kmod dnsmasq-base iproute2 procps util-linux
-fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils e2fsck-static"
+fdisk dosfstools btrfs-progs xfsprogs f2fs-tools squashfs-tools erofs-utils e2fsck-static
+nftables $BOOT_CLIENT_PACKAGES"
 # lunroot-init for 64-bit Pis (tools/build-init), and what is packed around it (tools/mkinitramfs).
 INIT_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross libmd-dev kmod cpio zstd"
 # For the other kinds of machine, and for the initramfs of distributions.

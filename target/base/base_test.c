@@ -1,6 +1,7 @@
 /*
- * The base library: byte order, lists, serial numbers, checksums, mailboxes.
+ * The base library: byte order, lists, serial numbers, checksums, mailboxes, sizes.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mailbox.h"
+#include "base/size.h"
 #include "base/sn32.h"
 
 static void byte_order_is_of_the_wire_and_of_the_disk(void **state)
@@ -206,6 +208,78 @@ static void log_storm_is_cut_and_errors_are_not(void **state)
 	unlink(path);
 }
 
+static void sizes_read(void **state)
+{
+	static const struct {
+		const char *text;
+		int want;
+		uint64_t bytes;
+	} cases[] = {
+		{"0", 0, 0},
+		{"4096", 0, 4096},
+		{"1K", 0, 1024},
+		{"512M", 0, 512ull << 20},
+		{"8G", 0, 8ull << 30},
+		{"8g", 0, 8ull << 30},
+		{"8GiB", 0, 8ull << 30},
+		{"1T", 0, 1ull << 40},
+		{"64T", 0, 64ull << 40},
+		{"9223372036854775807", 0, INT64_MAX},
+		{"9223372036854775808", -ERANGE, 0},
+		{"18446744073709551616", -ERANGE, 0},
+		{"99999999999999999999999", -ERANGE, 0},
+		{"8191P", 0, 8191ull << 50},
+		{"8192P", -ERANGE, 0},
+		{"9007199254740992K", -ERANGE, 0},
+		{"", -EINVAL, 0},
+		{"G", -EINVAL, 0},
+		{"-1G", -EINVAL, 0},
+		{"+1G", -EINVAL, 0},
+		{" 1G", -EINVAL, 0},
+		{"1 G", -EINVAL, 0},
+		{"1.5G", -EINVAL, 0},
+		{"1GB", -EINVAL, 0}, /* of ten or of two? */
+		{"1Gi", -EINVAL, 0},
+		{"1X", -EINVAL, 0},
+		{"1GiBx", -EINVAL, 0},
+		{"0x10", -EINVAL, 0},
+		{"\xff", -EINVAL, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t bytes = 77;
+		int got = size_parse(cases[i].text, &bytes);
+
+		if (got != cases[i].want)
+			fail_msg("'%s': %d instead of %d", cases[i].text, got, cases[i].want);
+		if (bytes != (got == 0 ? cases[i].bytes : 77))
+			fail_msg("'%s': %llu", cases[i].text, (unsigned long long)bytes);
+	}
+}
+
+static void sizes_written(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *want;
+	} cases[] = {
+		{0, "0 B"},
+		{1023, "1023 B"},
+		{1024, "1.0 KiB"},
+		{1536, "1.5 KiB"},
+		{1048575, "1.0 MiB"}, /* not 1024.0 KiB */
+		{4294967296, "4.0 GiB"},
+		{64ull << 40, "64.0 TiB"},
+		{UINT64_MAX, "16384.0 PiB"},
+	};
+	char buffer[SIZE_TEXT_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(size_format(cases[i].bytes, buffer), cases[i].want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +288,8 @@ int main(void)
 		cmocka_unit_test(crc32c_known_answers),
 		cmocka_unit_test(list_keeps_order_and_survives_removal_in_walk),
 		cmocka_unit_test(mailbox_loses_nothing_and_keeps_each_senders_order),
+		cmocka_unit_test(sizes_read),
+		cmocka_unit_test(sizes_written),
 		cmocka_unit_test(log_levels_by_name),
 		cmocka_unit_test(log_storm_is_cut_and_errors_are_not),
 	};

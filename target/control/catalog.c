@@ -16,16 +16,30 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION ((int)ARRAY_COUNT(steps))
 #define APPLICATION_ID 0x4c554e52 /* "LUNR": file(1) can tell whose it is */
+
+/*
+ * Room for what must be written when the disk is full, so that removing something works then: the
+ * write-ahead log has this much beyond its end, and begins anew before it is used up; the database
+ * grows in such steps, so that few changes need more of it.
+ */
+#define ROOM_BYTES       (1 << 20)
+#define GROW_BYTES       (256 << 10)
+#define CHECKPOINT_PAGES "100"
 
 struct catalog {
 	sqlite3 *db;
 	char path[PATH_BYTES];
 };
 
-static const char schema[] =
+/*
+ * How a catalogue comes to be, and from one version to the next: steps[n] leads from user_version n
+ * to n + 1. A fresh one takes all of them. What stands here is never changed, only added to.
+ */
+static const char *const steps[] = {
 	"CREATE TABLE images(uuid TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, old_name TEXT,"
 	" size_bytes INTEGER NOT NULL, content TEXT NOT NULL, created INTEGER NOT NULL) STRICT;"
 	/* No reference to images: a node whose image is lost is damaged, not gone. */
@@ -41,7 +55,34 @@ static const char schema[] =
 	" lun INTEGER NOT NULL, size_bytes INTEGER NOT NULL, UNIQUE(node_uuid, lun)) STRICT;"
 	"CREATE TABLE layers(uuid TEXT PRIMARY KEY,"
 	" lun_uuid TEXT NOT NULL REFERENCES luns(uuid) ON DELETE CASCADE,"
-	" position INTEGER NOT NULL, sealed INTEGER NOT NULL, UNIQUE(lun_uuid, position)) STRICT;";
+	" position INTEGER NOT NULL, sealed INTEGER NOT NULL, UNIQUE(lun_uuid, position)) STRICT;",
+
+	/* Snapshots: a sealed layer's name, and when it was sealed. */
+	"ALTER TABLE layers ADD COLUMN snapshot TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE layers ADD COLUMN created INTEGER NOT NULL DEFAULT 0;",
+
+	/* The trash: images and nodes keep their rows, but their names are free: there they are
+	 * called ".UUID", which nobody else can be. Rowids grow: of those that came in one second
+	 * the later one has the higher. */
+	"CREATE TABLE trash(uuid TEXT PRIMARY KEY, name TEXT NOT NULL, removed INTEGER NOT NULL)"
+	" STRICT;"
+	"CREATE TRIGGER image_gone AFTER DELETE ON images"
+	" BEGIN DELETE FROM trash WHERE uuid = old.uuid; END;"
+	"CREATE TRIGGER node_gone AFTER DELETE ON nodes"
+	" BEGIN DELETE FROM trash WHERE uuid = old.uuid; END;",
+
+	/* Credentials of boots, in the order in which they were issued. */
+	"CREATE TABLE boot_credentials("
+	"node_uuid TEXT NOT NULL REFERENCES nodes(uuid) ON DELETE CASCADE,"
+	" position INTEGER NOT NULL, boot TEXT NOT NULL, secret TEXT NOT NULL,"
+	" mutual_secret TEXT NOT NULL, issued INTEGER NOT NULL, used INTEGER NOT NULL,"
+	" PRIMARY KEY(node_uuid, position)) STRICT;",
+	/* Addresses that lunbootd has given out. */
+	"CREATE TABLE leases(mac TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE,"
+	" until INTEGER NOT NULL, hostname TEXT NOT NULL) STRICT;",
+	/* Static addresses of nodes. */
+	"ALTER TABLE nodes ADD COLUMN address TEXT NOT NULL DEFAULT '';",
+};
 
 static int catalog_errno(const struct catalog *c)
 {
@@ -102,9 +143,38 @@ static int ask(struct catalog *c, const char *sql, int64_t *ret_number, char *te
 	return r;
 }
 
+/*
+ * After a commit that failed, outside of any transaction. If its sync failed all of it may stand in
+ * the log, and count when that is read again; so another transaction, one that changes nothing,
+ * takes its place there. `r` if that worked: then nothing has happened. Else -EUCLEAN.
+ */
+static int commit_failed(struct catalog *c, int r, struct store_error *err)
+{
+	struct store_error ignored;
+	char pragma[80];
+	int64_t version = 0;
+
+	if (r != -EIO)
+		return r; /* it was not written */
+	if (ask(c, "PRAGMA user_version", &version, NULL, 0, &ignored) == 0) {
+		(void)snprintf(pragma, sizeof(pragma),
+			       "BEGIN IMMEDIATE; PRAGMA user_version=%lld; COMMIT",
+			       (long long)version);
+		if (sqlite3_exec(c->db, pragma, NULL, NULL, NULL) == SQLITE_OK)
+			return r;
+		catalog_rollback(c);
+	}
+	(void)snprintf(err->text, sizeof(err->text),
+		       "catalogue %.300s: disk I/O error; whether it happened is known after the "
+		       "next start of lunrootd",
+		       c->path);
+	return -EUCLEAN;
+}
+
 /* Binds by letters: s text (NULL allowed), u uuid, i int64_t, b bool; runs; resets. */
 static int put(struct catalog *c, struct store_error *err, const char *sql, const char *kinds, ...)
 {
+	bool alone = sqlite3_get_autocommit(c->db);
 	char uuid[STORE_UUID_TEXT_BYTES];
 	sqlite3_stmt *st = NULL;
 	const char *text;
@@ -133,7 +203,7 @@ static int put(struct catalog *c, struct store_error *err, const char *sql, cons
 	if (sqlite3_step(st) != SQLITE_DONE)
 		r = catalog_failed(c, err);
 	sqlite3_finalize(st);
-	return r;
+	return r < 0 && alone ? commit_failed(c, r, err) : r;
 }
 
 /* --- opening --- */
@@ -174,7 +244,8 @@ static int check_whole(struct catalog *c, struct store_error *err)
 	return -EBADMSG;
 }
 
-static int check_version(struct catalog *c, bool *ret_fresh, struct store_error *err)
+/* What is there: version 0 is an empty one. */
+static int check_version(struct catalog *c, int *ret_version, struct store_error *err)
 {
 	int64_t version = 0, application = 0, tables = 0;
 	int r = ask(c, "PRAGMA user_version", &version, NULL, 0, err);
@@ -185,11 +256,9 @@ static int check_version(struct catalog *c, bool *ret_fresh, struct store_error 
 		r = ask(c, "SELECT count(*) FROM sqlite_schema", &tables, NULL, 0, err);
 	if (r < 0)
 		return r;
-	if (version == 0 && tables == 0) {
-		*ret_fresh = true;
+	*ret_version = (int)version;
+	if (version == 0 && tables == 0)
 		return 0;
-	}
-	*ret_fresh = false;
 	if (application != APPLICATION_ID || version < 1) {
 		(void)snprintf(err->text, sizeof(err->text),
 			       "%.300s is a database of another program; choose another state "
@@ -208,29 +277,49 @@ static int check_version(struct catalog *c, bool *ret_fresh, struct store_error 
 	return check_whole(c, err);
 }
 
+/* All steps that are missing, in one transaction, which stays open. */
+static int upgrade(struct catalog *c, int version, struct store_error *err)
+{
+	char pragma[80];
+	int r = catalog_begin(c, err);
+
+	for (int i = version; r == 0 && i < SCHEMA_VERSION; i++)
+		r = run(c, steps[i], err);
+	(void)snprintf(pragma, sizeof(pragma), "PRAGMA application_id=%d; PRAGMA user_version=%d",
+		       APPLICATION_ID, SCHEMA_VERSION);
+	if (r == 0)
+		r = run(c, pragma, err);
+	if (r < 0)
+		catalog_rollback(c);
+	return r;
+}
+
 static int open_db(struct catalog *c, bool *ret_fresh, struct store_error *err)
 {
-	char pragma[64];
+	int version = 0, grow = GROW_BYTES;
 	int r;
 
 	if (sqlite3_open_v2(c->path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
 	    SQLITE_OK)
 		return catalog_failed(c, err);
 	sqlite3_busy_timeout(c->db, 2000); /* somebody's backup */
-	r = check_version(c, ret_fresh, err);
+	(void)sqlite3_file_control(c->db, NULL, SQLITE_FCNTL_CHUNK_SIZE, &grow);
+	r = check_version(c, &version, err);
 	if (r == 0)
 		r = run(c,
-			"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON",
+			"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+			"PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES,
 			err);
-	if (r < 0 || !*ret_fresh)
+	*ret_fresh = version == 0;
+	if (r < 0 || version == SCHEMA_VERSION)
 		return r;
-	r = catalog_begin(c, err);
+	r = upgrade(c, version, err);
+	if (r < 0 || *ret_fresh)
+		return r;
+	r = catalog_commit(c, err);
 	if (r == 0)
-		r = run(c, schema, err);
-	(void)snprintf(pragma, sizeof(pragma), "PRAGMA application_id=%d; PRAGMA user_version=%d",
-		       APPLICATION_ID, SCHEMA_VERSION);
-	if (r == 0)
-		r = run(c, pragma, err);
+		log_info("catalogue %s: brought from schema %d to %d", c->path, version,
+			 SCHEMA_VERSION);
 	return r;
 }
 
@@ -257,6 +346,17 @@ int catalog_open(const char *path, struct catalog **ret_catalog, bool *ret_fresh
 	return 0;
 }
 
+void catalog_reserve(struct catalog *c)
+{
+	char path[PATH_BYTES + 8];
+	int AUTO_CLOSE fd = -1;
+
+	(void)snprintf(path, sizeof(path), "%s-wal", c->path);
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, ROOM_BYTES) < 0)
+		log_debug("%s: no room can be kept for it: %s", path, strerror(errno));
+}
+
 void catalog_close(struct catalog *c)
 {
 	if (!c)
@@ -274,9 +374,10 @@ int catalog_commit(struct catalog *c, struct store_error *err)
 {
 	int r = run(c, "COMMIT", err);
 
-	if (r < 0)
-		catalog_rollback(c);
-	return r;
+	if (r == 0)
+		return 0;
+	catalog_rollback(c);
+	return commit_failed(c, r, err);
 }
 
 void catalog_rollback(struct catalog *c)
@@ -287,10 +388,34 @@ void catalog_rollback(struct catalog *c)
 
 /* --- writing --- */
 
+/* What its row is called: in the trash the name is free for others. */
+static const char *row_name(const store_uuid_t *uuid, const char *name, bool trash,
+			    char buffer[NAME_BYTES])
+{
+	if (!trash)
+		return name;
+	buffer[0] = '.';
+	store_uuid_format(uuid, buffer + 1);
+	return buffer;
+}
+
+static int put_trash(struct catalog *c, const store_uuid_t *uuid, const char *name, int64_t removed,
+		     struct store_error *err)
+{
+	return put(c, err, "INSERT INTO trash(uuid, name, removed) VALUES(?,?,?)", "usi", uuid,
+		   name, removed);
+}
+
 int catalog_put_image(struct catalog *c, const struct image *image, struct store_error *err)
 {
-	return put(c, err, "INSERT INTO images VALUES(?,?,NULL,?,?,?)", "usisi", &image->uuid,
-		   image->name, (int64_t)image->size_bytes, image->content, image->created);
+	char buffer[NAME_BYTES];
+	int r = put(c, err, "INSERT INTO images VALUES(?,?,NULL,?,?,?)", "usisi", &image->uuid,
+		    row_name(&image->uuid, image->name, image->removed, buffer),
+		    (int64_t)image->size_bytes, image->content, image->created);
+
+	return r < 0 || !image->removed
+		       ? r
+		       : put_trash(c, &image->uuid, image->name, image->removed, err);
 }
 
 static int put_lun(struct catalog *c, const struct node *node, const struct lun *lun,
@@ -300,23 +425,31 @@ static int put_lun(struct catalog *c, const struct node *node, const struct lun 
 		    (int)lun->number, (int64_t)lun->size_bytes);
 
 	for (unsigned i = 0; r == 0 && i < lun->layer_count; i++)
-		r = put(c, err, "INSERT INTO layers VALUES(?,?,?,?)", "uubb", &lun->layers[i].uuid,
-			&lun->uuid, (int)i, (int)lun->layers[i].sealed);
+		r = put(c, err,
+			"INSERT INTO layers(uuid, lun_uuid, position, sealed, snapshot, created)"
+			" VALUES(?,?,?,?,?,?)",
+			"uubbsi", &lun->layers[i].uuid, &lun->uuid, (int)i,
+			(int)lun->layers[i].sealed, lun->layers[i].snapshot,
+			lun->layers[i].created);
 	return r;
 }
 
 int catalog_put_node(struct catalog *c, const struct node *node, struct store_error *err)
 {
-	int r = put(c, err, "INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-		    "ususssssssssbbbbsi", &node->uuid, node->name, &node->image_uuid, node->serial,
-		    node->mac, node->hostname, node->cred.user, node->cred.secret,
+	char buffer[NAME_BYTES];
+	int r = put(c, err, "INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+		    "ususssssssssbbbbsis", &node->uuid,
+		    row_name(&node->uuid, node->name, node->removed, buffer), &node->image_uuid,
+		    node->serial, node->mac, node->hostname, node->cred.user, node->cred.secret,
 		    node->cred.operator_user, node->cred.operator_secret, node->cred.mutual_user,
 		    node->cred.mutual_secret, (int)node->auth, (int)node->shared,
 		    (int)node->read_only, (int)node->removable,
-		    node->scratch ? "scratch" : "strict", node->created);
+		    node->scratch ? "scratch" : "strict", node->created, node->address);
 
 	for (unsigned i = 0; r == 0 && i < node->lun_count; i++)
 		r = put_lun(c, node, &node->luns[i], err);
+	if (r == 0 && node->removed)
+		r = put_trash(c, &node->uuid, node->name, node->removed, err);
 	return r;
 }
 
@@ -330,11 +463,40 @@ int catalog_rename_image(struct catalog *c, const store_uuid_t *uuid, const char
 int catalog_update_node(struct catalog *c, const struct node *node, struct store_error *err)
 {
 	return put(c, err,
-		   "UPDATE nodes SET name=?, hostname=?, user=?, secret=?, operator_user=?,"
-		   " operator_secret=?, mutual_user=?, mutual_secret=? WHERE uuid=?",
-		   "ssssssssu", node->name, node->hostname, node->cred.user, node->cred.secret,
-		   node->cred.operator_user, node->cred.operator_secret, node->cred.mutual_user,
-		   node->cred.mutual_secret, &node->uuid);
+		   "UPDATE nodes SET name=?, hostname=?, serial=?, mac=?, user=?, secret=?,"
+		   " operator_user=?, operator_secret=?, mutual_user=?, mutual_secret=?, address=?"
+		   " WHERE uuid=?",
+		   "sssssssssssu", node->name, node->hostname, node->serial, node->mac,
+		   node->cred.user, node->cred.secret, node->cred.operator_user,
+		   node->cred.operator_secret, node->cred.mutual_user, node->cred.mutual_secret,
+		   node->address, &node->uuid);
+}
+
+int catalog_put_boots(struct catalog *c, const struct node *node, struct store_error *err)
+{
+	int r = put(c, err, "DELETE FROM boot_credentials WHERE node_uuid=?", "u", &node->uuid);
+
+	for (unsigned i = 0; r == 0 && i < node->boot_count; i++) {
+		const struct boot_cred *boot = &node->boots[i];
+
+		r = put(c, err, "INSERT INTO boot_credentials VALUES(?,?,?,?,?,?,?)", "uisssii",
+			&node->uuid, (int64_t)i, boot->id, boot->secret, boot->mutual_secret,
+			boot->issued, boot->used);
+	}
+	return r;
+}
+
+int catalog_update_chains(struct catalog *c, const struct node *node, struct store_error *err)
+{
+	int r = put(c, err, "UPDATE nodes SET image_uuid=? WHERE uuid=?", "uu", &node->image_uuid,
+		    &node->uuid);
+
+	/* Layers go with their LUNs. */
+	if (r == 0)
+		r = put(c, err, "DELETE FROM luns WHERE node_uuid=?", "u", &node->uuid);
+	for (unsigned i = 0; r == 0 && i < node->lun_count; i++)
+		r = put_lun(c, node, &node->luns[i], err);
+	return r;
 }
 
 int catalog_delete_image(struct catalog *c, const store_uuid_t *uuid, struct store_error *err)
@@ -345,6 +507,94 @@ int catalog_delete_image(struct catalog *c, const store_uuid_t *uuid, struct sto
 int catalog_delete_node(struct catalog *c, const store_uuid_t *uuid, struct store_error *err)
 {
 	return put(c, err, "DELETE FROM nodes WHERE uuid=?", "u", uuid);
+}
+
+static int forget_trash(struct catalog *c, const store_uuid_t *uuid, struct store_error *err)
+{
+	return put(c, err, "DELETE FROM trash WHERE uuid=?", "u", uuid);
+}
+
+int catalog_trash_image(struct catalog *c, const struct image *image, struct store_error *err)
+{
+	char buffer[NAME_BYTES];
+	int r = put_trash(c, &image->uuid, image->name, image->removed, err);
+
+	return r < 0 ? r
+		     : catalog_rename_image(c, &image->uuid,
+					    row_name(&image->uuid, image->name, true, buffer), NULL,
+					    err);
+}
+
+int catalog_trash_node(struct catalog *c, const struct node *node, struct store_error *err)
+{
+	char buffer[NAME_BYTES];
+	int r = put_trash(c, &node->uuid, node->name, node->removed, err);
+
+	if (r == 0)
+		r = put(c, err, "DELETE FROM boot_credentials WHERE node_uuid=? AND used=0", "u",
+			&node->uuid);
+	return r < 0 ? r
+		     : put(c, err, "UPDATE nodes SET name=? WHERE uuid=?", "su",
+			   row_name(&node->uuid, node->name, true, buffer), &node->uuid);
+}
+
+int catalog_undo_image(struct catalog *c, const struct image *image, struct store_error *err)
+{
+	int r = forget_trash(c, &image->uuid, err);
+
+	return r < 0 ? r : catalog_rename_image(c, &image->uuid, image->name, NULL, err);
+}
+
+int catalog_undo_node(struct catalog *c, const struct node *node, struct store_error *err)
+{
+	int r = forget_trash(c, &node->uuid, err);
+
+	return r < 0 ? r : catalog_update_node(c, node, err);
+}
+
+/* --- leases --- */
+
+static int put_lease(struct catalog *c, const struct lease *lease, int64_t now,
+		     struct store_error *err)
+{
+	int64_t count = 0;
+	int r = put(c, err, "DELETE FROM leases WHERE mac=? OR (address=? AND until<?)", "ssi",
+		    lease->mac, lease->address, now);
+
+	if (r == 0)
+		r = ask(c, "SELECT count(*) FROM leases", &count, NULL, 0, err);
+	/* A MAC that comes again gets its old address, as long as nobody else needs the place. */
+	if (r == 0 && count >= LIMIT_LEASES) {
+		r = put(c, err,
+			"DELETE FROM leases WHERE mac IN (SELECT mac FROM leases WHERE until<? "
+			"ORDER BY until LIMIT 1)",
+			"i", now);
+		if (r == 0 && sqlite3_changes(c->db) == 0)
+			return -EMFILE;
+	}
+	return r < 0 ? r
+		     : put(c, err, "INSERT INTO leases VALUES(?,?,?,?)", "ssis", lease->mac,
+			   lease->address, lease->until, lease->hostname);
+}
+
+int catalog_put_lease(struct catalog *c, const struct lease *lease, int64_t now,
+		      struct store_error *err)
+{
+	int r = catalog_begin(c, err);
+
+	if (r < 0)
+		return r;
+	r = put_lease(c, lease, now, err);
+	if (r < 0)
+		catalog_rollback(c);
+	return r < 0 ? r : catalog_commit(c, err);
+}
+
+int catalog_delete_lease(struct catalog *c, const char *mac, struct store_error *err)
+{
+	int r = put(c, err, "DELETE FROM leases WHERE mac=?", "s", mac);
+
+	return r < 0 ? r : sqlite3_changes(c->db) == 0 ? -ENOENT : 0;
 }
 
 /* --- reading --- */
@@ -382,6 +632,7 @@ static bool take_image(sqlite3_stmt *st, struct image *image)
 {
 	image->size_bytes = (uint64_t)sqlite3_column_int64(st, 3);
 	image->created = sqlite3_column_int64(st, 5);
+	image->removed = sqlite3_column_int64(st, 6);
 	return take_uuid(st, 0, &image->uuid) &&
 	       take_text(st, 1, image->name, sizeof(image->name)) && name_valid(image->name) &&
 	       take_text(st, 2, image->old_name, sizeof(image->old_name)) &&
@@ -397,8 +648,9 @@ static int load_images(struct catalog *c, int (*on_image)(void *, struct image *
 	int r = 0, step = SQLITE_ROW;
 
 	if (sqlite3_prepare_v2(c->db,
-			       "SELECT uuid, name, old_name, size_bytes, content, created FROM "
-			       "images ORDER BY name",
+			       "SELECT i.uuid, coalesce(t.name, i.name), i.old_name, i.size_bytes,"
+			       " i.content, i.created, t.removed FROM images i"
+			       " LEFT JOIN trash t ON t.uuid = i.uuid ORDER BY t.rowid, i.name",
 			       -1, &st, NULL) != SQLITE_OK)
 		return catalog_failed(c, err);
 	while (r == 0 && (step = sqlite3_step(st)) == SQLITE_ROW) {
@@ -423,16 +675,20 @@ static bool take_node(sqlite3_stmt *st, struct node *node)
 {
 	struct credentials *cred = &node->cred;
 	char durability[16];
+	int trash = sqlite3_column_count(st) - 2; /* name, removed */
+	bool removed = sqlite3_column_type(st, trash) != SQLITE_NULL;
 
 	node->auth = sqlite3_column_int(st, 12) != 0;
 	node->shared = sqlite3_column_int(st, 13) != 0;
 	node->read_only = sqlite3_column_int(st, 14) != 0;
 	node->removable = sqlite3_column_int(st, 15) != 0;
 	node->created = sqlite3_column_int64(st, 17);
+	node->removed = sqlite3_column_int64(st, trash + 1);
 	if (!take_text(st, 16, durability, sizeof(durability)))
 		return false;
 	node->scratch = strcmp(durability, "scratch") == 0;
-	return take_uuid(st, 0, &node->uuid) && take_text(st, 1, node->name, sizeof(node->name)) &&
+	return take_uuid(st, 0, &node->uuid) &&
+	       take_text(st, removed ? trash : 1, node->name, sizeof(node->name)) &&
 	       name_valid(node->name) && take_uuid(st, 2, &node->image_uuid) &&
 	       take_text(st, 3, node->serial, sizeof(node->serial)) &&
 	       take_text(st, 4, node->mac, sizeof(node->mac)) &&
@@ -442,7 +698,8 @@ static bool take_node(sqlite3_stmt *st, struct node *node)
 	       take_text(st, 8, cred->operator_user, sizeof(cred->operator_user)) &&
 	       take_text(st, 9, cred->operator_secret, sizeof(cred->operator_secret)) &&
 	       take_text(st, 10, cred->mutual_user, sizeof(cred->mutual_user)) &&
-	       take_text(st, 11, cred->mutual_secret, sizeof(cred->mutual_secret));
+	       take_text(st, 11, cred->mutual_secret, sizeof(cred->mutual_secret)) &&
+	       take_text(st, 18, node->address, sizeof(node->address));
 }
 
 /* Rows of one node, by LUN and position: each starts a LUN or adds a layer to the last one. */
@@ -450,6 +707,7 @@ static bool take_layer(sqlite3_stmt *st, struct node *node)
 {
 	int number = sqlite3_column_int(st, 1), position = sqlite3_column_int(st, 3);
 	struct lun *lun = node->lun_count ? &node->luns[node->lun_count - 1] : NULL;
+	struct layer *layer;
 
 	if (number < 0 || number >= LIMIT_LUNS_PER_NODE)
 		return false;
@@ -464,37 +722,52 @@ static bool take_layer(sqlite3_stmt *st, struct node *node)
 	}
 	if (position != (int)lun->layer_count || position >= LIMIT_CHAIN_LAYERS)
 		return false;
-	lun->layers[position].sealed = sqlite3_column_int(st, 5) != 0;
-	lun->layer_count++;
-	return take_uuid(st, 4, &lun->layers[position].uuid);
+	layer = &lun->layers[lun->layer_count++];
+	layer->sealed = sqlite3_column_int(st, 5) != 0;
+	layer->created = sqlite3_column_int64(st, 7);
+	return take_uuid(st, 4, &layer->uuid) &&
+	       take_text(st, 6, layer->snapshot, sizeof(layer->snapshot)) &&
+	       (layer->snapshot[0] == '\0' || name_valid(layer->snapshot));
+}
+
+/* The rows of what belongs to one node, each by `take`, which says whether it makes sense. Ends the
+ * statement. */
+static int take_rows(struct catalog *c, sqlite3_stmt *st, struct node *node,
+		     bool (*take)(sqlite3_stmt *st, struct node *node), struct store_error *err)
+{
+	char uuid[STORE_UUID_TEXT_BYTES];
+	int step, r = 0;
+
+	store_uuid_format(&node->uuid, uuid);
+	(void)sqlite3_bind_text(st, 1, uuid, -1, SQLITE_STATIC);
+	while (r == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+		if (step != SQLITE_ROW)
+			r = catalog_failed(c, err);
+		else if (!take(st, node))
+			r = bad_row(c, node->name, err);
+	}
+	sqlite3_finalize(st);
+	return r;
 }
 
 static int load_luns(struct catalog *c, struct node *node, struct store_error *err)
 {
-	char uuid[STORE_UUID_TEXT_BYTES];
 	sqlite3_stmt *st = NULL;
 	struct lun *luns;
-	int step, r = 0;
+	int r = 0;
 
 	node->luns = calloc(LIMIT_LUNS_PER_NODE, sizeof(*node->luns));
 	if (!node->luns)
 		return -ENOMEM;
 	if (sqlite3_prepare_v2(
 		    c->db,
-		    "SELECT l.uuid, l.lun, l.size_bytes, y.position, y.uuid, y.sealed "
+		    "SELECT l.uuid, l.lun, l.size_bytes, y.position, y.uuid, y.sealed, "
+		    "y.snapshot, y.created "
 		    "FROM luns l JOIN layers y ON y.lun_uuid = l.uuid WHERE l.node_uuid=? "
 		    "ORDER BY l.lun, y.position",
 		    -1, &st, NULL) != SQLITE_OK)
 		return catalog_failed(c, err);
-	store_uuid_format(&node->uuid, uuid);
-	(void)sqlite3_bind_text(st, 1, uuid, -1, SQLITE_STATIC);
-	while (r == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-		if (step != SQLITE_ROW)
-			r = catalog_failed(c, err);
-		else if (!take_layer(st, node))
-			r = bad_row(c, node->name, err);
-	}
-	sqlite3_finalize(st);
+	r = take_rows(c, st, node, take_layer, err);
 	if (r == 0 && node->lun_count == 0)
 		r = bad_row(c, node->name, err);
 	if (r < 0)
@@ -505,14 +778,47 @@ static int load_luns(struct catalog *c, struct node *node, struct store_error *e
 	return 0;
 }
 
+static bool take_boot(sqlite3_stmt *st, struct node *node)
+{
+	struct boot_cred *boot;
+
+	if (node->boot_count == TARGET_BOOTS_MAX)
+		return false;
+	boot = &node->boots[node->boot_count++];
+	boot->issued = sqlite3_column_int64(st, 3);
+	boot->used = sqlite3_column_int64(st, 4);
+	return take_text(st, 0, boot->id, sizeof(boot->id)) && boot_id_valid(boot->id) &&
+	       take_text(st, 1, boot->secret, sizeof(boot->secret)) &&
+	       strlen(boot->secret) == SECRET_CHARS &&
+	       take_text(st, 2, boot->mutual_secret, sizeof(boot->mutual_secret)) &&
+	       strlen(boot->mutual_secret) == SECRET_CHARS;
+}
+
+static int load_boots(struct catalog *c, struct node *node, struct store_error *err)
+{
+	sqlite3_stmt *st = NULL;
+	int r = 0;
+
+	if (sqlite3_prepare_v2(c->db,
+			       "SELECT boot, secret, mutual_secret, issued, used"
+			       " FROM boot_credentials WHERE node_uuid=? ORDER BY position",
+			       -1, &st, NULL) != SQLITE_OK)
+		return catalog_failed(c, err);
+	r = take_rows(c, st, node, take_boot, err);
+	boot_cred_renew(node);
+	return r;
+}
+
 static int load_nodes(struct catalog *c, int (*on_node)(void *, struct node *), void *arg,
 		      struct store_error *err)
 {
 	sqlite3_stmt *st = NULL;
 	int r = 0, step = SQLITE_ROW;
 
-	if (sqlite3_prepare_v2(c->db, "SELECT * FROM nodes ORDER BY name", -1, &st, NULL) !=
-	    SQLITE_OK)
+	if (sqlite3_prepare_v2(c->db,
+			       "SELECT n.*, t.name, t.removed FROM nodes n"
+			       " LEFT JOIN trash t ON t.uuid = n.uuid ORDER BY t.rowid, n.name",
+			       -1, &st, NULL) != SQLITE_OK)
 		return catalog_failed(c, err);
 	while (r == 0 && (step = sqlite3_step(st)) == SQLITE_ROW) {
 		struct node *node = calloc(1, sizeof(*node));
@@ -523,6 +829,8 @@ static int load_nodes(struct catalog *c, int (*on_node)(void *, struct node *), 
 			r = bad_row(c, "a node", err);
 		else
 			r = load_luns(c, node, err);
+		if (r == 0)
+			r = load_boots(c, node, err);
 		if (r == 0)
 			r = on_node(arg, node);
 		else
@@ -540,4 +848,29 @@ int catalog_load(struct catalog *c, int (*on_image)(void *arg, struct image *ima
 	int r = load_images(c, on_image, arg, err);
 
 	return r < 0 ? r : load_nodes(c, on_node, arg, err);
+}
+
+int catalog_load_leases(struct catalog *c, int (*on_lease)(void *arg, const struct lease *),
+			void *arg, struct store_error *err)
+{
+	sqlite3_stmt *st = NULL;
+	int r = 0, step = SQLITE_ROW;
+
+	if (sqlite3_prepare_v2(c->db,
+			       "SELECT mac, address, until, hostname FROM leases ORDER BY address",
+			       -1, &st, NULL) != SQLITE_OK)
+		return catalog_failed(c, err);
+	while (r == 0 && (step = sqlite3_step(st)) == SQLITE_ROW) {
+		struct lease lease = {.until = sqlite3_column_int64(st, 2)};
+
+		r = take_text(st, 0, lease.mac, sizeof(lease.mac)) &&
+				    take_text(st, 1, lease.address, sizeof(lease.address)) &&
+				    take_text(st, 3, lease.hostname, sizeof(lease.hostname))
+			    ? on_lease(arg, &lease)
+			    : bad_row(c, "a lease", err);
+	}
+	if (r == 0 && step != SQLITE_DONE)
+		r = catalog_failed(c, err);
+	sqlite3_finalize(st);
+	return r;
 }

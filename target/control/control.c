@@ -113,10 +113,20 @@ static int state_open(struct control *control, struct store_error *err)
 	(void)snprintf(path, sizeof(path), "%s/catalog.db", control->state_dir);
 	if (r == 0)
 		r = catalog_open(path, &control->catalog, &fresh, err);
-	/* The folders and the catalogue must be there after a power loss. */
-	if (r == 0 && fresh && directory_sync(control->state_dir) < 0)
-		log_warn("%s can't be synced", control->state_dir);
-	return r < 0 ? r : recover(control, fresh, err);
+	/* The folders, the catalogue and its log (made when it was opened) must be there after a
+	 * power loss. SQLite passes over such a failure. */
+	if (r == 0) {
+		r = directory_sync(control->state_dir);
+		if (r < 0)
+			return state_error(control->state_dir, r, err);
+	}
+	if (r == 0)
+		r = recover(control, fresh, err);
+	if (r == 0)
+		catalog_reserve(control->catalog);
+	if (r == 0)
+		r = boots_open(control);
+	return r;
 }
 
 /* --- */
@@ -128,8 +138,12 @@ static int copy_config(struct control *control, const struct control_config *con
 	control->mailbox = config->mailbox;
 	control->base = config->base;
 	control->lock_fd = -1;
+	control->merge_bytes_per_s = config->merge_bytes_per_s;
 	list_init(&control->jobs);
 	list_init(&control->operations);
+	list_init(&control->reads);
+	list_init(&control->lent);
+	list_init(&control->trash);
 	if (strlen(config->state_dir) >= sizeof(control->state_dir) ||
 	    strlen(config->run_dir) >= sizeof(control->run_dir)) {
 		(void)snprintf(err->text, sizeof(err->text),
@@ -139,6 +153,9 @@ static int copy_config(struct control *control, const struct control_config *con
 	}
 	(void)snprintf(control->state_dir, sizeof(control->state_dir), "%s", config->state_dir);
 	(void)snprintf(control->run_dir, sizeof(control->run_dir), "%s", config->run_dir);
+	control->reserve_percent = config->reserve_percent;
+	control->reserve_bytes = config->reserve_bytes;
+	control->trash_s = config->trash_s;
 	control->portal_count = config->portal_count;
 	for (unsigned i = 0; i < config->portal_count; i++)
 		(void)snprintf(control->portals[i], sizeof(control->portals[i]), "%s",
@@ -159,10 +176,16 @@ int control_new(const struct control_config *config, struct control **ret_contro
 	r = copy_config(control, config, err);
 	if (r == 0)
 		r = state_open(control, err);
+	if (r == 0)
+		export_sweep(control->run_dir);
 	(void)snprintf(path, sizeof(path), "%s/control.sock", config->run_dir);
 	if (r == 0)
 		r = http_new(control, config->socket_path ? config->socket_path : path,
 			     &control->http, err);
+	if (r == 0)
+		r = space_start(control);
+	if (r == 0)
+		r = boot_cred_start(control);
 	if (r < 0) {
 		if (err->text[0] == '\0')
 			(void)snprintf(err->text, sizeof(err->text), "control: %s", strerror(-r));
@@ -174,6 +197,7 @@ int control_new(const struct control_config *config, struct control **ret_contro
 		log_warn("runtime directory %s is not on tmpfs: every write is made durable before "
 			 "it is acknowledged, which is slow; choose one on tmpfs with --run",
 			 control->run_dir);
+	merge_init(control);
 	*ret_control = control;
 	return 0;
 }
@@ -195,10 +219,7 @@ static void on_served(void *arg, int res)
 
 		if (memcmp(&node->uuid, &serving->uuid, sizeof(node->uuid)) != 0)
 			continue;
-		node->served = false;
-		node->damaged = true;
-		(void)snprintf(node->message, sizeof(node->message),
-			       "the target can't be served: %s", strerror(-res));
+		node_not_served(node, res);
 		log_error("node %s: %s", node->name, node->message);
 	}
 	free(serving);
@@ -224,18 +245,32 @@ int control_serve_all(struct control *control)
 	}
 	log_info("%u images, %u nodes%s", control->image_count, control->node_count,
 		 damaged ? ", some of them damaged" : "");
+	merge_kick(control);
 	return 0;
+}
+
+void control_stop(struct control *control)
+{
+	control->stopping = true;
+	jobs_cancel(control);
 }
 
 void control_free(struct control *control)
 {
 	if (!control)
 		return;
+	merge_done(control);
+	space_stop(control);
+	boot_cred_stop(control);
 	jobs_stop(control);
 	operations_drop(control);
+	data_drop(control);
 	http_free(control->http);
+	boots_close(control);
+	json_decref(control->bootd);
 	catalog_close(control->catalog);
 	objects_free(control);
+	trash_free(control);
 	if (control->lock_fd >= 0)
 		close(control->lock_fd);
 	free(control);

@@ -22,6 +22,12 @@ struct control_config {
 	struct event_base *base;
 	const char *portals[LIMIT_PORTALS]; /* real addresses and ports */
 	unsigned portal_count;
+	uint64_t merge_bytes_per_s; /* how fast layers are merged in the background; 0: no limit */
+	/* What clones and imports leave free for the nodes' writes: a part of the file system, or
+	 * (with 0) so many bytes; 0 and 0: nothing. */
+	unsigned reserve_percent;
+	uint64_t reserve_bytes;
+	int64_t trash_s; /* how long what was removed can be brought back; 0: not at all */
 };
 
 /*
@@ -36,6 +42,8 @@ int control_new(const struct control_config *config, struct control **ret_contro
  * shown as damaged and not served; the others go on. 0, or -errno if nothing can be served.
  */
 int control_serve_all(struct control *control);
+/* Before server_stop: from now on nothing begins any more that changes a node, and jobs end. */
+void control_stop(struct control *control);
 /* After server_stop is done. Cancels jobs and waits for their threads. NULL is fine. */
 void control_free(struct control *control);
 

@@ -42,3 +42,11 @@ int directory_sync(const char *path)
 
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
+
+int folder_sync(const struct control *control, const char *name)
+{
+	char path[PATH_BYTES];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", control->state_dir, name);
+	return directory_sync(path);
+}

@@ -31,11 +31,21 @@
 
 static int job_cancelled(struct job *job)
 {
+	char what[NAME_BYTES + 8];
+
 	if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed))
 		return 0;
-	(void)api_error_set(&job->error, 409, "cancelled", "start it again",
-			    "image %s was cancelled", job->name);
+	(void)snprintf(what, sizeof(what), "image %s", job->name);
+	job_tell_cancelled(job, what);
 	return -ECANCELED;
+}
+
+/* A part is written: is there to be another? */
+static int job_goes_on(struct job *job)
+{
+	int r = job_cancelled(job);
+
+	return r < 0 ? r : space_check(job->control, "image", job->name, &job->error);
 }
 
 static int job_world(struct job *job, int r, const char *what)
@@ -220,7 +230,7 @@ static int copy_plain(struct job *job, int from, int to, uint64_t bytes)
 			break; /* it got shorter; the size check says so */
 		r = write_sparse(job, to, buffer, (size_t)n, at);
 		if (r == 0)
-			r = job_cancelled(job);
+			r = job_goes_on(job);
 		if (r < 0)
 			return r;
 		at += (uint64_t)n;
@@ -260,7 +270,7 @@ static int unpack_blocks(struct job *job, struct archive *archive, int to, uint6
 		if (w == 0)
 			w = write_sparse(job, to, data, bytes, (uint64_t)offset);
 		if (w == 0)
-			w = job_cancelled(job);
+			w = job_goes_on(job);
 		if (w < 0)
 			return w;
 		end = (uint64_t)offset + bytes;
@@ -408,7 +418,7 @@ static int format_ext4(struct job *job)
 	close(fds[0]);
 	if (job_cancelled(job) < 0)
 		return -ECANCELED;
-	return r < 0 ? format_failed(job, said) : 0;
+	return r < 0 ? format_failed(job, said) : job_goes_on(job);
 }
 
 /* --- the whole job --- */
@@ -443,6 +453,8 @@ static int fill(struct job *job, int fd, char content[CONTENT_BYTES])
 
 	if (job->kind == JOB_IMPORT)
 		r = import_fill(job, fd, &bytes);
+	else if (job->kind == JOB_PROMOTE)
+		r = promote_fill(job, fd);
 	if (r < 0)
 		return r;
 	padded = bytes % STORE_SECTOR_BYTES == 0
@@ -452,6 +464,8 @@ static int fill(struct job *job, int fd, char content[CONTENT_BYTES])
 		return job_world(job, -errno, job->file);
 	if (job->kind == JOB_IMPORT)
 		return probe_disk(fd, bytes, job->path, job->force, content, &job->error);
+	if (job->kind == JOB_PROMOTE) /* whatever it holds */
+		return probe_disk(fd, bytes, job->node_name, true, content, &job->error);
 	(void)snprintf(content, CONTENT_BYTES, "empty");
 	if (!job->ext4)
 		return 0;

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 
 #define DATA_LUN 1
@@ -20,7 +21,7 @@
 /* --- credentials --- */
 
 /* Letters and digits survive URLs, shells and configuration files; each has log2(62) bits. */
-static int random_text(char *to, unsigned chars)
+int random_text(char *to, unsigned chars)
 {
 	static const char alphabet[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -43,19 +44,42 @@ static void name_credentials(struct node *node)
 		       node->name);
 }
 
-int node_new_credentials(struct node *node)
+static int new_secrets(struct credentials *cred)
 {
-	struct credentials *cred = &node->cred;
 	int r = random_text(cred->secret, SECRET_CHARS);
 
-	name_credentials(node);
-	(void)snprintf(cred->mutual_user, sizeof(cred->mutual_user), "lunroot-");
 	if (r == 0)
 		r = random_text(cred->operator_secret, SECRET_CHARS);
 	if (r == 0)
-		r = random_text(cred->mutual_user + strlen("lunroot-"), 8);
-	if (r == 0)
 		r = random_text(cred->mutual_secret, SECRET_CHARS);
+	return r;
+}
+
+int node_new_credentials(struct node *node)
+{
+	struct credentials *cred = &node->cred;
+
+	name_credentials(node);
+	(void)snprintf(cred->mutual_user, sizeof(cred->mutual_user), "lunroot-");
+	return random_text(cred->mutual_user + strlen("lunroot-"), 8) < 0 ? -EIO
+									  : new_secrets(cred);
+}
+
+/* The names stay: boots that run know us by them. */
+int node_rotate(struct control *control, struct node *node, struct api_error *api_err)
+{
+	struct credentials before = node->cred;
+	struct store_error err = {""};
+	int r = new_secrets(&node->cred);
+
+	if (r == 0)
+		r = catalog_update_node(control->catalog, node, &err);
+	if (r < 0) {
+		node->cred = before;
+		api_error_world(api_err, r, err.text[0] ? err.text : "random numbers");
+	}
+	explicit_bzero(&before, sizeof(before));
+	control_step("rotated");
 	return r;
 }
 
@@ -82,26 +106,45 @@ static struct target_conf *node_conf(const struct node *node)
 	conf_chap(&conf->in, node->cred.user, node->cred.secret);
 	conf_chap(&conf->operator, node->cred.operator_user, node->cred.operator_secret);
 	conf_chap(&conf->mutual, node->cred.mutual_user, node->cred.mutual_secret);
+	if (boot_cred_conf(node, conf) < 0) {
+		target_conf_unref(conf);
+		return NULL;
+	}
 	return conf;
+}
+
+int node_tell_target(struct control *control, const struct node *node, server_cb cb, void *arg)
+{
+	struct target_conf *conf = node_conf(node);
+
+	if (!conf)
+		return -ENOMEM;
+	server_target_update(control->server, conf, cb, arg);
+	return 0;
 }
 
 /* --- serve --- */
 
-static int open_lun(struct control *control, const struct node *node, const struct lun *lun,
-		    struct store_disk **ret_disk, struct store_error *err)
+bool node_is_flat(const struct node *node)
 {
-	char image[PATH_BYTES], layers[LIMIT_CHAIN_LAYERS][PATH_BYTES];
-	struct store_chain chain = {
-		.layer_count = lun->layer_count,
+	return all_zero(&node->image_uuid, sizeof(node->image_uuid));
+}
+
+int lun_chain(struct control *control, const struct node *node, const struct lun *lun,
+	      unsigned layer_count, struct job_chain *ret_chain, struct store_error *err)
+{
+	struct image *base = image_find_uuid(control, &node->image_uuid);
+	struct job_chain *chain = ret_chain;
+	char uuid[STORE_UUID_TEXT_BYTES];
+
+	chain->store = (struct store_chain){
+		.layer_count = layer_count,
 		.run_dir = control->run_dir,
 		.read_only = node->read_only,
 		.scratch = node->scratch,
 	};
-	struct image *base = image_find_uuid(control, &node->image_uuid);
-	char uuid[STORE_UUID_TEXT_BYTES];
-
 	/* Further LUNs are data disks, with nothing beneath their first layer. */
-	if (lun->number == 0 && !base) {
+	if (lun->number == 0 && !base && !node_is_flat(node)) {
 		store_uuid_format(&node->image_uuid, uuid);
 		(void)snprintf(err->text, sizeof(err->text),
 			       "the image of node %s (%s) is missing; put its file and its .json "
@@ -109,20 +152,36 @@ static int open_lun(struct control *control, const struct node *node, const stru
 			       node->name, uuid, control->state_dir);
 		return -ENOENT;
 	}
-	if (lun->number == 0) {
-		image_path(control, "", base->name, image);
-		chain.image_path = image;
-		chain.image_uuid = base->uuid;
+	if (lun->number == 0 && base) {
+		image_path(control, "", base->name, chain->image);
+		chain->store.image_path = chain->image;
+		chain->store.image_uuid = base->uuid;
 	}
-	for (unsigned i = 0; i < lun->layer_count; i++) {
-		layer_path(control, "", &lun->layers[i].uuid, layers[i]);
-		chain.layer_paths[i] = layers[i];
+	for (unsigned i = 0; i < layer_count; i++) {
+		layer_path(control, "", &lun->layers[i].uuid, chain->layers[i]);
+		chain->store.layer_paths[i] = chain->layers[i];
+		chain->uuids[i] = lun->layers[i].uuid;
 	}
-	return store_open(&chain, ret_disk, err);
+	return 0;
 }
 
-static int open_units(struct control *control, const struct node *node,
-		      struct server_unit units[LIMIT_LUNS_PER_NODE], struct store_error *err)
+static int open_lun(struct control *control, const struct node *node, const struct lun *lun,
+		    struct store_disk **ret_disk, struct store_error *err)
+{
+	struct job_chain chain;
+	int r = lun_chain(control, node, lun, lun->layer_count, &chain, err);
+
+	return r < 0 ? r : store_open(&chain.store, ret_disk, err);
+}
+
+void node_units_free(const struct server_unit *units, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		units[i].disk->ops->free(units[i].disk);
+}
+
+int node_open_units(struct control *control, const struct node *node,
+		    struct server_unit units[LIMIT_LUNS_PER_NODE], struct store_error *err)
 {
 	for (unsigned i = 0; i < node->lun_count; i++) {
 		const struct lun *lun = &node->luns[i];
@@ -136,12 +195,44 @@ static int open_units(struct control *control, const struct node *node,
 		};
 		r = open_lun(control, node, lun, &units[i].disk, err);
 		if (r < 0) {
-			while (i-- > 0)
-				units[i].disk->ops->free(units[i].disk);
+			node_units_free(units, i);
+			if (err->text[0] == '\0')
+				(void)snprintf(err->text, sizeof(err->text), "%s", strerror(-r));
 			return r;
 		}
 	}
 	return 0;
+}
+
+void node_not_served(struct node *node, int error)
+{
+	node->served = false;
+	node->damaged = true;
+	(void)snprintf(node->message, sizeof(node->message), "the target can't be served: %s",
+		       strerror(-error));
+}
+
+/*
+ * A lost catalogue is rebuilt from the layers, so the top ones say what the node is called now. Not
+ * served yet, so nobody has them open.
+ */
+static void labels_follow(struct control *control, const struct node *node)
+{
+	for (unsigned i = 0; i < node->lun_count; i++) {
+		const struct lun *lun = &node->luns[i];
+		struct store_layer_info info;
+		struct store_error err = {""};
+		char path[PATH_BYTES];
+
+		layer_path(control, "", &lun->layers[lun->layer_count - 1].uuid, path);
+		/* What is wrong with it is told when it is opened. */
+		if (store_layer_info(path, &info, &err) < 0 || strcmp(info.label, node->name) == 0)
+			continue;
+		if (store_layer_label(path, control->run_dir, node->name, &err) < 0)
+			log_warn("node %s: a rebuilt catalogue would call it %s: %s", node->name,
+				 info.label, err.text);
+		control_step("node-labelled");
+	}
 }
 
 int node_serve(struct control *control, struct node *node, server_cb cb, void *arg)
@@ -149,23 +240,120 @@ int node_serve(struct control *control, struct node *node, server_cb cb, void *a
 	struct server_unit units[LIMIT_LUNS_PER_NODE];
 	struct store_error err = {""};
 	struct target_conf *conf;
-	int r = open_units(control, node, units, &err);
+	int r;
 
+	labels_follow(control, node);
+	r = node_open_units(control, node, units, &err);
 	node->damaged = r < 0;
 	(void)snprintf(node->message, sizeof(node->message), "%s", err.text);
-	if (r < 0 && err.text[0] == '\0')
-		(void)snprintf(node->message, sizeof(node->message), "%s", strerror(-r));
 	if (r < 0)
 		return r;
 	conf = node_conf(node);
 	if (!conf) {
-		for (unsigned i = 0; i < node->lun_count; i++)
-			units[i].disk->ops->free(units[i].disk);
+		node_units_free(units, node->lun_count);
 		return -ENOMEM;
 	}
 	node->served = true;
+	gone_note(control, node);
 	server_target_add(control->server, conf, units, node->lun_count, cb, arg);
 	return 0;
+}
+
+/* --- whose Pi it is --- */
+
+static bool all_hex(const char *text)
+{
+	return text[strspn(text, "0123456789abcdef")] == '\0';
+}
+
+/* A Pi has 16 digits, of which its boot ROM tells the last 8. */
+static bool same_serial(const char *a, const char *b)
+{
+	size_t a_bytes = strlen(a), b_bytes = strlen(b);
+
+	if (a_bytes == 0 || b_bytes == 0)
+		return false;
+	if (all_hex(a) && all_hex(b) && a_bytes == 16 && b_bytes == 8)
+		a += 8;
+	else if (all_hex(a) && all_hex(b) && a_bytes == 8 && b_bytes == 16)
+		b += 8;
+	return strcmp(a, b) == 0;
+}
+
+struct node *node_of_pi(struct control *control, const char *serial, const char *mac,
+			const struct node *except)
+{
+	for (unsigned i = 0; i < control->node_count; i++) {
+		struct node *node = control->nodes[i];
+
+		if (node == except)
+			continue;
+		if (same_serial(node->serial, serial) ||
+		    (mac[0] != '\0' && strcmp(node->mac, mac) == 0))
+			return node;
+	}
+	return NULL;
+}
+
+struct node *node_of_address(struct control *control, const char *address,
+			     const struct node *except)
+{
+	for (unsigned i = 0; address[0] != '\0' && i < control->node_count; i++) {
+		if (control->nodes[i] != except && strcmp(control->nodes[i]->address, address) == 0)
+			return control->nodes[i];
+	}
+	return NULL;
+}
+
+/* Neither Pi nor address may be another node's. */
+static int check_identity(struct control *control, const struct api_call *call,
+			  const struct node *except, struct api_error *err)
+{
+	const struct node *other = node_of_pi(control, call->serial, call->mac, except);
+
+	if (other)
+		return api_error_set(
+			err, 409, "exists", "take it away there first: lunctl assign NODE --none",
+			"the Pi with %s %s belongs to node %s",
+			same_serial(other->serial, call->serial) ? "serial" : "MAC",
+			same_serial(other->serial, call->serial) ? call->serial : call->mac,
+			other->name);
+	other = node_of_address(control, call->address, except);
+	if (other)
+		return api_error_set(err, 409, "exists",
+				     "take it away there first: lunctl assign NODE --address none",
+				     "the address %s belongs to node %s", call->address,
+				     other->name);
+	return 0;
+}
+
+int node_assign(struct control *control, struct node *node, const struct api_call *call,
+		struct api_error *api_err)
+{
+	char serial[SERIAL_BYTES], mac[MAC_BYTES], address[ADDRESS_BYTES];
+	struct store_error err = {""};
+	int r = check_identity(control, call, node, api_err);
+
+	if (r < 0)
+		return r;
+	memcpy(serial, node->serial, sizeof(serial));
+	memcpy(mac, node->mac, sizeof(mac));
+	memcpy(address, node->address, sizeof(address));
+	if (call->serial_given)
+		memcpy(node->serial, call->serial, sizeof(node->serial));
+	if (call->mac_given)
+		memcpy(node->mac, call->mac, sizeof(node->mac));
+	if (call->address_given)
+		memcpy(node->address, call->address, sizeof(node->address));
+	r = catalog_update_node(control->catalog, node, &err);
+	if (r < 0) {
+		memcpy(node->serial, serial, sizeof(serial));
+		memcpy(node->mac, mac, sizeof(mac));
+		memcpy(node->address, address, sizeof(address));
+		api_error_world(api_err, r, err.text);
+	}
+	control_step("assigned");
+	return r;
 }
 
 /* --- make --- */
@@ -198,6 +386,7 @@ static struct node *node_new(const struct api_call *call, const struct image *im
 	memcpy(node->serial, call->serial, sizeof(node->serial));
 	memcpy(node->mac, call->mac, sizeof(node->mac));
 	memcpy(node->hostname, call->hostname, sizeof(node->hostname));
+	memcpy(node->address, call->address, sizeof(node->address));
 	node->image_uuid = image->uuid;
 	node->auth = call->auth;
 	node->shared = call->shared;
@@ -217,6 +406,7 @@ static struct node *node_new(const struct api_call *call, const struct image *im
 						   STORE_BLOCK_BYTES
 					 : call->data_bytes;
 		store_uuid_generate(&lun->layers[0].uuid);
+		lun->layers[0].created = node->created;
 		lun->layer_count = 1;
 		lun->uuid = lun->layers[0].uuid;
 	}
@@ -236,9 +426,8 @@ static void layers_unlink(struct control *control, const struct node *node, cons
 	}
 }
 
-/* All of the node's layers from one prefix to another; back again if one can't be moved. */
-static int layers_move(struct control *control, const struct node *node, const char *from,
-		       const char *to)
+int node_layers_move(struct control *control, const struct node *node, const char *from,
+		     const char *to)
 {
 	char old_path[PATH_BYTES], new_path[PATH_BYTES];
 
@@ -270,6 +459,9 @@ static int layers_create(struct control *control, const struct node *node,
 			.uuid = lun->uuid,
 			.parent_kind = i == 0 ? STORE_PARENT_IMAGE : STORE_PARENT_NONE,
 			.size_bytes = lun->size_bytes,
+			.node_uuid = node->uuid,
+			.lun_uuid = lun->uuid,
+			.lun = lun->number,
 		};
 		int r;
 
@@ -325,6 +517,10 @@ int node_make(struct control *control, const struct api_call *call, struct node 
 		return api_error_set(err, 409, "limit", "remove nodes that are not needed",
 				     "there are %u nodes, no more can be made", LIMIT_NODES);
 	r = check_size(call, image, err);
+	if (r == 0)
+		r = check_identity(control, call, NULL, err);
+	if (r == 0)
+		r = space_check(control, "node", call->name, err);
 	if (r < 0)
 		return r;
 	node = node_new(call, image);
@@ -335,11 +531,12 @@ int node_make(struct control *control, const struct api_call *call, struct node 
 	if (r == 0)
 		r = node_commit(control, node, err);
 	if (r < 0) {
-		layers_unlink(control, node, PREFIX_NEW);
+		if (r != -EUCLEAN)
+			layers_unlink(control, node, PREFIX_NEW);
 		node_free(node);
 		return r;
 	}
-	r = layers_move(control, node, PREFIX_NEW, "");
+	r = node_layers_move(control, node, PREFIX_NEW, "");
 	(void)node_insert(control, node); /* there is room */
 	if (r < 0) {
 		/* The node is in the catalogue: the next start gives the files their names. */
@@ -356,20 +553,26 @@ int node_make(struct control *control, const struct api_call *call, struct node 
 
 /* --- rename, remove --- */
 
+void node_call(struct node *node, const char *name)
+{
+	bool host_follows = strcmp(node->hostname, node->name) == 0;
+
+	(void)snprintf(node->name, sizeof(node->name), "%s", name);
+	if (host_follows)
+		(void)snprintf(node->hostname, sizeof(node->hostname), "%s", name);
+	name_credentials(node);
+}
+
 int node_rename(struct control *control, struct node *node, const char *name,
 		struct api_error *api_err)
 {
 	struct store_error err = {""};
 	struct node before = *node;
-	bool host_follows = strcmp(node->hostname, node->name) == 0;
 	int r;
 
 	control_step("node-rename-begin");
 	node_take_out(control, node);
-	(void)snprintf(node->name, sizeof(node->name), "%s", name);
-	if (host_follows)
-		(void)snprintf(node->hostname, sizeof(node->hostname), "%s", name);
-	name_credentials(node);
+	node_call(node, name);
 	r = catalog_update_node(control->catalog, node, &err);
 	if (r < 0) {
 		*node = before;
@@ -381,40 +584,60 @@ int node_rename(struct control *control, struct node *node, const char *name,
 	return r;
 }
 
+uint64_t node_used_bytes(const struct control *control, const struct node *node)
+{
+	const char *prefix = node->removed ? PREFIX_TRASH : "";
+	char path[PATH_BYTES];
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < node->lun_count; i++) {
+		for (unsigned j = 0; j < node->luns[i].layer_count; j++) {
+			layer_path(control, prefix, &node->luns[i].layers[j].uuid, path);
+			bytes += file_used_bytes(path);
+		}
+	}
+	return bytes;
+}
+
 void node_removal(struct control *control, const struct node *node, json_t *removed,
 		  uint64_t *ret_bytes)
 {
 	char path[PATH_BYTES];
 
-	*ret_bytes = 0;
+	*ret_bytes = node_used_bytes(control, node);
 	json_array_append_new(removed, json_sprintf("node %s", node->name));
 	for (unsigned i = 0; i < node->lun_count; i++) {
 		for (unsigned j = 0; j < node->luns[i].layer_count; j++) {
-			layer_path(control, "", &node->luns[i].layers[j].uuid, path);
+			layer_path(control, node->removed ? PREFIX_TRASH : "",
+				   &node->luns[i].layers[j].uuid, path);
 			json_array_append_new(removed, json_string(path));
-			*ret_bytes += file_used_bytes(path);
 		}
 	}
 }
 
 int node_delete(struct control *control, struct node *node, struct api_error *api_err)
 {
+	const char *prefix = node->removed ? PREFIX_TRASH : "";
 	struct store_error err = {""};
 	int r;
 
 	control_step("node-delete-begin");
-	r = layers_move(control, node, "", PREFIX_RM);
+	r = node_layers_move(control, node, prefix, PREFIX_RM);
+	if (r == 0)
+		r = folder_sync(control, "layers");
 	if (r < 0) {
-		(void)layers_move(control, node, PREFIX_RM, "");
+		(void)node_layers_move(control, node, PREFIX_RM, prefix);
 		return api_error_world(api_err, r, "the node's layers");
 	}
 	r = catalog_delete_node(control->catalog, &node->uuid, &err);
 	if (r < 0) {
-		(void)layers_move(control, node, PREFIX_RM, "");
+		if (r != -EUCLEAN)
+			(void)node_layers_move(control, node, PREFIX_RM, prefix);
 		api_error_world(api_err, r, err.text);
 		return r;
 	}
 	control_step("node-delete-committed");
+	boots_forget_node(control, &node->uuid);
 	/* The live map first: without its layer nothing would lead us to it any more. */
 	for (unsigned i = 0; i < node->lun_count; i++) {
 		for (unsigned j = 0; j < node->luns[i].layer_count; j++)
@@ -423,6 +646,8 @@ int node_delete(struct control *control, struct node *node, struct api_error *ap
 	control_step("node-delete-map");
 	layers_unlink(control, node, PREFIX_RM);
 	control_step("node-delete-done");
-	node_forget(control, node);
+	if (!node->removed)
+		node_take_out(control, node);
+	node_free(node);
 	return 0;
 }

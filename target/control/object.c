@@ -74,7 +74,7 @@ int image_insert(struct control *control, struct image *image)
 	return 0;
 }
 
-static void image_take_out(struct control *control, const struct image *image)
+void image_take_out(struct control *control, const struct image *image)
 {
 	unsigned i = image_place(control, image->name);
 
@@ -104,6 +104,15 @@ struct node *node_find(struct control *control, const char *name)
 	return i < control->node_count && strcmp(control->nodes[i]->name, name) == 0
 		       ? control->nodes[i]
 		       : NULL;
+}
+
+struct node *node_find_uuid(struct control *control, const store_uuid_t *uuid)
+{
+	for (unsigned i = 0; i < control->node_count; i++) {
+		if (memcmp(&control->nodes[i]->uuid, uuid, sizeof(*uuid)) == 0)
+			return control->nodes[i];
+	}
+	return NULL;
 }
 
 int node_insert(struct control *control, struct node *node)

@@ -1,7 +1,6 @@
 /*
  * Start-up: what a killed operation left is finished or taken back, files that nobody knows are
- * told about and left alone, and a lost catalogue is rebuilt from what images and layers say of
- * themselves.
+ * told about and left alone. A lost catalogue is rebuild.c's.
  */
 #include "control/control_internal.h"
 
@@ -17,10 +16,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-enum file_kind { FILE_OTHER, FILE_IMAGE, FILE_SIDECAR, FILE_LAYER };
-
-/* "NAME.img", "NAME.img.json" or "UUID.cow", cut to NAME or UUID. */
-static enum file_kind file_kind(char *name, bool in_images)
+enum file_kind file_kind(char *name, bool in_images)
 {
 	static const struct {
 		const char *suffix;
@@ -45,6 +41,17 @@ static enum file_kind file_kind(char *name, bool in_images)
 	return FILE_OTHER;
 }
 
+static bool node_has_layer(const struct node *node, const store_uuid_t *uuid)
+{
+	for (unsigned j = 0; j < node->lun_count; j++) {
+		for (unsigned k = 0; k < node->luns[j].layer_count; k++) {
+			if (memcmp(&node->luns[j].layers[k].uuid, uuid, sizeof(*uuid)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 static bool layer_known(struct control *control, const char *text)
 {
 	store_uuid_t uuid;
@@ -52,14 +59,8 @@ static bool layer_known(struct control *control, const char *text)
 	if (!store_uuid_parse(text, &uuid))
 		return false;
 	for (unsigned i = 0; i < control->node_count; i++) {
-		const struct node *node = control->nodes[i];
-
-		for (unsigned j = 0; j < node->lun_count; j++) {
-			for (unsigned k = 0; k < node->luns[j].layer_count; k++) {
-				if (memcmp(&node->luns[j].layers[k].uuid, &uuid, sizeof(uuid)) == 0)
-					return true;
-			}
-		}
+		if (node_has_layer(control->nodes[i], &uuid))
+			return true;
 	}
 	return false;
 }
@@ -71,33 +72,114 @@ static bool file_known(struct control *control, enum file_kind kind, const char 
 	return kind != FILE_OTHER && image_find(control, name) != NULL;
 }
 
-/* A .new- or .rm- file: to its place if the catalogue knows it and the place is free. */
-static void recover_marked(struct control *control, const char *dir, const char *file,
-			   size_t prefix_bytes, bool in_images)
+/* By the name between prefix and suffix: NAME, or NAME.UUID of one that was in the trash. */
+static const struct image *image_of_file(struct control *control, const char *name)
 {
-	char name[NAME_MAX + 1], from[PATH_BYTES + NAME_MAX + 2], to[PATH_BYTES + NAME_MAX + 2];
+	const char *dot = strchr(name, '.');
+	const struct trash *trash;
 	store_uuid_t uuid;
-	enum file_kind kind;
-	int r = -EEXIST;
 
-	(void)snprintf(name, sizeof(name), "%s", file + prefix_bytes);
+	if (!dot)
+		return image_find(control, name);
+	if (!store_uuid_parse(dot + 1, &uuid))
+		return NULL;
+	trash = trash_find(control, &uuid);
+	return trash ? trash->image : image_find_uuid(control, &uuid);
+}
+
+static bool layer_in_trash(struct control *control, const store_uuid_t *uuid)
+{
+	list_for_each (pos, &control->trash) {
+		const struct node *node = LIST_ENTRY(pos, struct trash, entry)->node;
+
+		if (node && node_has_layer(node, uuid))
+			return true;
+	}
+	return false;
+}
+
+bool file_place(struct control *control, enum file_kind kind, const char *name,
+		char ret_path[PATH_BYTES + 8])
+{
+	char file[IMAGE_FILE_BYTES];
+	const struct image *image;
+	store_uuid_t uuid;
+
+	if (kind == FILE_LAYER) {
+		bool live = layer_known(control, name);
+
+		if (!store_uuid_parse(name, &uuid) || (!live && !layer_in_trash(control, &uuid)))
+			return false;
+		layer_path(control, live ? "" : PREFIX_TRASH, &uuid, ret_path);
+		return true;
+	}
+	image = kind == FILE_OTHER ? NULL : image_of_file(control, name);
+	if (!image)
+		return false;
+	image_file_name(image, file);
+	image_path(control, image->removed ? PREFIX_TRASH : "", file, ret_path);
+	if (kind == FILE_SIDECAR)
+		(void)snprintf(ret_path + strlen(ret_path), sizeof(".json"), ".json");
+	return true;
+}
+
+static void take_away(const char *path)
+{
+	log_info("%s: taken away, it is left from an interrupted operation", path);
+	file_unlink(path);
+}
+
+/* A marked file that nobody knows. Trash of another catalogue is not ours to take away. */
+static void recover_unknown(struct control *control, const char *path, bool trash,
+			    enum file_kind kind, const char *name)
+{
+	store_uuid_t uuid;
+
+	if (trash) {
+		log_warn("%s is in no catalogue; it is left alone: remove it if nobody misses it",
+			 path);
+		return;
+	}
+	if (kind == FILE_LAYER && store_uuid_parse(name, &uuid))
+		store_live_map_remove(control->run_dir, &uuid);
+	take_away(path);
+}
+
+/* A marked file: to its place if the catalogue knows it and the place is free. */
+static void recover_marked(struct control *control, const char *dir, const char *file,
+			   const char *prefix, bool in_images)
+{
+	char name[NAME_MAX + 1], from[PATH_BYTES + NAME_MAX + 2], to[PATH_BYTES + 8];
+	bool trash = strcmp(prefix, PREFIX_TRASH) == 0;
+	enum file_kind kind;
+	int r;
+
+	(void)snprintf(name, sizeof(name), "%s", file + strlen(prefix));
 	kind = file_kind(name, in_images);
 	(void)snprintf(from, sizeof(from), "%s/%s", dir, file);
-	(void)snprintf(to, sizeof(to), "%s/%s", dir, file + prefix_bytes);
-	if (file_known(control, kind, name)) {
+	if (!file_place(control, kind, name, to)) {
+		recover_unknown(control, from, trash, kind, name);
+	} else if (strcmp(from, to) != 0) {
 		r = file_move(from, to);
 		if (r == 0)
 			log_info("%s: finished what was interrupted", to);
-		else if (r != -EEXIST)
+		else if (r != -EEXIST || trash)
 			log_error("%s can't be renamed to %s: %s", from, to, strerror(-r));
+		else
+			take_away(from);
 	}
 	control_step("recover-file");
-	if (r != -EEXIST)
-		return;
-	if (kind == FILE_LAYER && !file_known(control, kind, name) && store_uuid_parse(name, &uuid))
-		store_live_map_remove(control->run_dir, &uuid);
-	log_info("%s: taken away, it is left from an interrupted operation", from);
-	file_unlink(from);
+}
+
+const char *file_prefix(const char *file)
+{
+	static const char *const prefixes[] = {PREFIX_NEW, PREFIX_RM, PREFIX_TRASH};
+
+	for (size_t i = 0; i < ARRAY_COUNT(prefixes); i++) {
+		if (strncmp(file, prefixes[i], strlen(prefixes[i])) == 0)
+			return prefixes[i];
+	}
+	return "";
 }
 
 static void recover_directory(struct control *control, const char *sub, bool marked_only)
@@ -111,14 +193,11 @@ static void recover_directory(struct control *control, const char *sub, bool mar
 	stream = opendir(dir);
 	while (stream && (entry = readdir(stream))) {
 		const char *file = entry->d_name;
-		size_t prefix =
-			strncmp(file, PREFIX_NEW, strlen(PREFIX_NEW)) == 0 ? strlen(PREFIX_NEW)
-			: strncmp(file, PREFIX_RM, strlen(PREFIX_RM)) == 0 ? strlen(PREFIX_RM)
-									   : 0;
+		const char *prefix = file_prefix(file);
 
-		if (prefix > 0 && marked_only) {
+		if (prefix[0] && marked_only) {
 			recover_marked(control, dir, file, prefix, in_images);
-		} else if (prefix == 0 && !marked_only && file[0] != '.') {
+		} else if (!prefix[0] && !marked_only && file[0] != '.') {
 			(void)snprintf(name, sizeof(name), "%s", file);
 			if (!file_known(control, file_kind(name, in_images), name))
 				log_warn("%s/%s is in no catalogue; it is left alone: remove it if "
@@ -149,6 +228,9 @@ static int recover_renames(struct control *control, struct store_error *err)
 		(void)file_move(from, to);
 		control_step("recover-rename");
 		(void)file_move(from_json, to_json);
+		r = folder_sync(control, "images");
+		if (r < 0)
+			return r;
 		r = catalog_rename_image(control->catalog, &image->uuid, image->name, NULL, err);
 		if (r < 0)
 			return r;
@@ -158,212 +240,49 @@ static int recover_renames(struct control *control, struct store_error *err)
 	return 0;
 }
 
-static int take_image(void *arg, struct image *image)
+/*
+ * A layer that became history, and was not sealed before we died. Only the one below the top can
+ * be: nothing comes on top of an unsealed one. Nobody has written to it since it was flushed.
+ */
+static void recover_seals(struct control *control, const struct node *node)
 {
-	int r = image_insert(arg, image);
+	for (unsigned i = 0; i < node->lun_count; i++) {
+		const struct lun *lun = &node->luns[i];
+		const struct layer *layer;
+		struct store_layer_info info;
+		struct store_error err = {""};
+		char path[PATH_BYTES];
+
+		if (lun->layer_count < 2)
+			continue;
+		layer = &lun->layers[lun->layer_count - 2];
+		layer_path(control, "", &layer->uuid, path);
+		if (store_layer_info(path, &info, &err) < 0 || info.sealed)
+			continue; /* opening it says what is wrong */
+		store_live_map_remove(control->run_dir, &layer->uuid);
+		if (store_layer_seal(path, layer->snapshot, &err) < 0)
+			log_error("node %s: %s", node->name, err.text);
+		else
+			log_info("node %s: finished what was interrupted", node->name);
+		control_step("recover-sealed");
+	}
+}
+
+int recover_image(void *arg, struct image *image)
+{
+	int r = image->removed ? trash_insert(arg, NULL, image) : image_insert(arg, image);
 
 	if (r < 0)
 		free(image);
 	return r;
 }
 
-static int take_node(void *arg, struct node *node)
+int recover_node(void *arg, struct node *node)
 {
-	int r = node_insert(arg, node);
+	int r = node->removed ? trash_insert(arg, node, NULL) : node_insert(arg, node);
 
 	if (r < 0)
 		node_free(node);
-	return r;
-}
-
-/* --- rebuilding --- */
-
-struct found_layer {
-	struct store_layer_info info;
-	bool used;
-};
-
-static int rebuild_image(struct control *control, const char *file, const char *name,
-			 struct store_error *err)
-{
-	struct store_image_info info;
-	struct store_error why = {""};
-	struct image *image;
-	struct stat st;
-	char path[PATH_BYTES];
-	int r;
-
-	image_path(control, "", name, path);
-	if (store_image_info(path, &info, &why) < 0 || !name_valid(name)) {
-		log_warn("%s is left alone: %s", file, why.text);
-		return 0;
-	}
-	image = calloc(1, sizeof(*image));
-	if (!image)
-		return -ENOMEM;
-	image->uuid = info.uuid;
-	image->size_bytes = info.size_bytes;
-	memcpy(image->name, name, strlen(name) + 1);
-	(void)snprintf(image->content, sizeof(image->content), "%s", info.content);
-	image->created = stat(path, &st) < 0 ? time(NULL) : st.st_mtime;
-	r = image_insert(control, image);
-	if (r < 0) {
-		free(image);
-		return r;
-	}
-	log_warn("image %s is back in the catalogue", name);
-	return catalog_put_image(control->catalog, image, err);
-}
-
-static int rebuild_images(struct control *control, struct store_error *err)
-{
-	char dir[PATH_BYTES], name[NAME_MAX + 1];
-	const struct dirent *entry;
-	DIR *stream;
-	int r = 0;
-
-	(void)snprintf(dir, sizeof(dir), "%s/images", control->state_dir);
-	stream = opendir(dir);
-	while (r == 0 && stream && (entry = readdir(stream))) {
-		(void)snprintf(name, sizeof(name), "%s", entry->d_name);
-		if (name[0] != '.' && file_kind(name, true) == FILE_IMAGE)
-			r = rebuild_image(control, entry->d_name, name, err);
-	}
-	if (stream)
-		closedir(stream);
-	return r;
-}
-
-/* All layers' headers; `ret_layers` is the caller's. */
-static int read_layers(struct control *control, struct found_layer **ret_layers, size_t *ret_count)
-{
-	char dir[PATH_BYTES], path[PATH_BYTES + NAME_MAX + 2], name[NAME_MAX + 1];
-	struct found_layer *layers = NULL, *grown;
-	struct store_error err = {""};
-	const struct dirent *entry;
-	size_t count = 0;
-	DIR *stream;
-	int r = 0;
-
-	(void)snprintf(dir, sizeof(dir), "%s/layers", control->state_dir);
-	stream = opendir(dir);
-	while (stream && (entry = readdir(stream))) {
-		(void)snprintf(name, sizeof(name), "%s", entry->d_name);
-		if (name[0] == '.' || file_kind(name, false) != FILE_LAYER)
-			continue;
-		grown = realloc(layers, (count + 1) * sizeof(*layers));
-		if (!grown) {
-			r = -ENOMEM;
-			break;
-		}
-		layers = grown;
-		layers[count].used = false;
-		(void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-		if (store_layer_info(path, &layers[count].info, &err) < 0)
-			log_warn("%s is left alone: %s", path, err.text);
-		else
-			count++;
-	}
-	if (stream)
-		closedir(stream);
-	*ret_layers = layers;
-	*ret_count = count;
-	return r;
-}
-
-/* The chain that grows from layer `first`. */
-static void rebuild_lun(struct found_layer *layers, size_t count, struct found_layer *first,
-			uint8_t number, struct lun *lun)
-{
-	struct found_layer *top = first;
-
-	*lun = (struct lun){.number = number, .uuid = first->info.uuid};
-	while (top && lun->layer_count < LIMIT_CHAIN_LAYERS) {
-		struct found_layer *next = NULL;
-
-		top->used = true;
-		lun->size_bytes = top->info.size_bytes;
-		lun->layers[lun->layer_count].uuid = top->info.uuid;
-		lun->layers[lun->layer_count++].sealed = top->info.sealed;
-		for (size_t i = 0; i < count && !next; i++) {
-			if (!layers[i].used && layers[i].info.parent_kind == STORE_PARENT_LAYER &&
-			    memcmp(&layers[i].info.parent_uuid, &top->info.uuid,
-				   sizeof(store_uuid_t)) == 0)
-				next = &layers[i];
-		}
-		top = next;
-	}
-}
-
-/* The label, or with a number if a renamed node left it to another one. */
-static bool rebuild_name(struct control *control, const char *label, char name[NAME_BYTES])
-{
-	const char *stem = name_valid(label) ? label : "node";
-
-	(void)snprintf(name, NAME_BYTES, "%s", stem);
-	for (unsigned n = 2; node_find(control, name) && n < LIMIT_NODES; n++)
-		(void)snprintf(name, NAME_BYTES, "%.56s-%u", stem, n);
-	return node_find(control, name) == NULL;
-}
-
-static int rebuild_node(struct control *control, struct found_layer *layers, size_t count,
-			struct found_layer *first, struct store_error *err)
-{
-	struct node *node = calloc(1, sizeof(*node));
-	int r = -ENOMEM;
-
-	if (!node)
-		return -ENOMEM;
-	node->luns = calloc(LIMIT_LUNS_PER_NODE, sizeof(*node->luns));
-	if (!node->luns || !rebuild_name(control, first->info.label, node->name))
-		goto fail;
-	memcpy(node->hostname, node->name, sizeof(node->hostname));
-	node->uuid = first->info.uuid;
-	node->image_uuid = first->info.parent_uuid;
-	node->auth = true;
-	node->created = time(NULL);
-	r = node_new_credentials(node);
-	if (r < 0)
-		goto fail;
-	rebuild_lun(layers, count, first, 0, &node->luns[node->lun_count++]);
-	for (size_t i = 0; i < count && node->lun_count < LIMIT_LUNS_PER_NODE; i++) {
-		if (layers[i].used || layers[i].info.parent_kind != STORE_PARENT_NONE ||
-		    strcmp(layers[i].info.label, first->info.label) != 0)
-			continue;
-		rebuild_lun(layers, count, &layers[i], (uint8_t)node->lun_count,
-			    &node->luns[node->lun_count]);
-		node->lun_count++;
-	}
-	r = node_insert(control, node);
-	if (r < 0)
-		goto fail;
-	log_warn("node %s is back in the catalogue, with new credentials", node->name);
-	return catalog_put_node(control->catalog, node, err);
-
-fail:
-	node_free(node);
-	return r;
-}
-
-static int rebuild(struct control *control, struct store_error *err)
-{
-	struct found_layer *AUTO_FREE layers = NULL;
-	size_t count = 0;
-	int r = rebuild_images(control, err);
-
-	if (r == 0)
-		r = read_layers(control, &layers, &count);
-	if (r == 0 && (count > 0 || control->image_count > 0))
-		log_warn("the catalogue is missing: rebuilding it from %u images and %zu layers",
-			 control->image_count, count);
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		if (!layers[i].used && layers[i].info.parent_kind == STORE_PARENT_IMAGE)
-			r = rebuild_node(control, layers, count, &layers[i], err);
-	}
-	control_step("recover-rebuilt");
-	if (r == 0)
-		return catalog_commit(control->catalog, err);
-	catalog_rollback(control->catalog);
 	return r;
 }
 
@@ -379,6 +298,37 @@ static void warn_missing_images(struct control *control)
 	}
 }
 
+/* Whoever was killed had layers open that are not here: it may have been another place. */
+static void warn_strange_live_maps(struct control *control)
+{
+	const size_t suffix = strlen(".live");
+	const struct dirent *entry;
+	DIR *stream = opendir(control->run_dir);
+	unsigned count = 0;
+
+	while (stream && (entry = readdir(stream))) {
+		size_t bytes = strlen(entry->d_name);
+		char text[STORE_UUID_TEXT_BYTES], path[PATH_BYTES];
+		store_uuid_t uuid;
+
+		if (bytes != sizeof(text) - 1 + suffix ||
+		    strcmp(entry->d_name + bytes - suffix, ".live") != 0)
+			continue;
+		(void)snprintf(text, sizeof(text), "%s", entry->d_name);
+		if (!store_uuid_parse(text, &uuid))
+			continue;
+		layer_path(control, "", &uuid, path);
+		count += access(path, F_OK) < 0 && errno == ENOENT;
+	}
+	if (stream)
+		closedir(stream);
+	if (count > 0)
+		log_warn("the lunrootd that was killed (%s) had %u layers open that %s does not "
+			 "have: if it is the wrong directory, or its file system is not mounted, "
+			 "end lunrootd before nodes write",
+			 control->run_dir, count, control->state_dir);
+}
+
 int recover(struct control *control, bool fresh, struct store_error *err)
 {
 	int r;
@@ -388,12 +338,15 @@ int recover(struct control *control, bool fresh, struct store_error *err)
 	if (fresh) {
 		r = rebuild(control, err);
 	} else {
-		r = catalog_load(control->catalog, take_image, take_node, control, err);
+		r = catalog_load(control->catalog, recover_image, recover_node, control, err);
 		if (r == 0)
 			r = recover_renames(control, err);
 		if (r == 0) {
+			trash_settle(control);
 			recover_directory(control, "images", true);
 			recover_directory(control, "layers", true);
+			for (unsigned i = 0; i < control->node_count; i++)
+				recover_seals(control, control->nodes[i]);
 		}
 	}
 	if (r < 0) {
@@ -404,5 +357,6 @@ int recover(struct control *control, bool fresh, struct store_error *err)
 	recover_directory(control, "images", false);
 	recover_directory(control, "layers", false);
 	warn_missing_images(control);
+	warn_strange_live_maps(control);
 	return 0;
 }

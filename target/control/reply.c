@@ -14,8 +14,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/portal.h"
 
-static json_t *reply_time(int64_t when)
+json_t *reply_time(int64_t when)
 {
 	time_t t = (time_t)when;
 	char text[32] = "";
@@ -26,7 +27,19 @@ static json_t *reply_time(int64_t when)
 	return json_string(text);
 }
 
-static json_t *reply_uuid(const store_uuid_t *uuid)
+json_t *reply_time_ms(int64_t when_ms)
+{
+	time_t t = (time_t)(when_ms / 1000);
+	char text[32] = "", whole[48];
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm))
+		(void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	(void)snprintf(whole, sizeof(whole), "%s.%03dZ", text, (int)(when_ms % 1000));
+	return json_string(whole);
+}
+
+json_t *reply_uuid(const store_uuid_t *uuid)
 {
 	char text[STORE_UUID_TEXT_BYTES];
 
@@ -39,8 +52,7 @@ static json_t *number(uint64_t n)
 	return json_integer((json_int_t)n);
 }
 
-/* Text from files and peers may be no UTF-8; then it is not shown. */
-static json_t *text_of(const char *text)
+json_t *reply_text(const char *text)
 {
 	json_t *value = json_string(text);
 
@@ -52,10 +64,10 @@ json_t *reply_version(struct control *control)
 	json_t *portals = json_array();
 
 	for (unsigned i = 0; i < control->portal_count; i++)
-		json_array_append_new(portals, text_of(control->portals[i]));
+		json_array_append_new(portals, reply_text(control->portals[i]));
 	return json_pack("{s:s, s:i, s:i, s:o, s:o, s:o, s:b}", "version", LUNROOT_VERSION, "api",
 			 1, "pid", (int)getpid(), "portals", portals, "state_dir",
-			 text_of(control->state_dir), "run_dir", text_of(control->run_dir),
+			 reply_text(control->state_dir), "run_dir", reply_text(control->run_dir),
 			 "write_through", (int)control->write_through);
 }
 
@@ -72,7 +84,7 @@ json_t *reply_image(struct control *control, const struct image *image)
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", image->name, "uuid",
 			 reply_uuid(&image->uuid), "size_bytes", number(image->size_bytes),
 			 "used_bytes", number(file_used_bytes(path)), "content",
-			 text_of(image->content), "created", reply_time(image->created), "nodes",
+			 reply_text(image->content), "created", reply_time(image->created), "nodes",
 			 nodes);
 }
 
@@ -90,8 +102,8 @@ static bool is_node(const struct node *node, const uint8_t uuid[16])
 	return memcmp(node->uuid.b, uuid, sizeof(node->uuid.b)) == 0;
 }
 
-static json_t *reply_lun(struct control *control, const struct node *node, const struct lun *lun,
-			 const struct server_stats *stats)
+json_t *reply_lun(struct control *control, const struct node *node, const struct lun *lun,
+		  const struct server_stats *stats)
 {
 	struct store_stats s = {0};
 	char path[PATH_BYTES];
@@ -117,8 +129,8 @@ static json_t *reply_lun(struct control *control, const struct node *node, const
 		(json_int_t)s.discarded_bytes, "flushes", (json_int_t)s.flushes, "flush_rounds",
 		(json_int_t)s.flush_rounds, "flush_us_total", (json_int_t)s.flush_us_total,
 		"flush_us_max", (json_int_t)s.flush_us_max, "copy_ups", (json_int_t)s.copy_ups,
-		"owned_blocks", (json_int_t)s.owned_blocks, "no_space", (int)s.no_space, "failed",
-		(int)s.failed);
+		"owned_blocks", (json_int_t)s.owned_blocks, "no_space",
+		(int)space_is_awaited(control, node, stats, &s), "failed", (int)s.failed);
 }
 
 static json_t *reply_luns(struct control *control, const struct node *node,
@@ -134,11 +146,11 @@ static json_t *reply_luns(struct control *control, const struct node *node,
 static json_t *reply_session(const struct server_session_info *s)
 {
 	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:b, s:b}", "initiator",
-			 text_of(s->initiator), "address", text_of(s->address), "connected_ms",
-			 (json_int_t)s->connected_ms, "commands", (json_int_t)s->commands,
-			 "read_bytes", (json_int_t)s->read_bytes, "written_bytes",
-			 (json_int_t)s->written_bytes, "header_digest", (int)s->header_digest,
-			 "data_digest", (int)s->data_digest);
+			 reply_text(s->initiator), "address", reply_text(s->address),
+			 "connected_ms", (json_int_t)s->connected_ms, "commands",
+			 (json_int_t)s->commands, "read_bytes", (json_int_t)s->read_bytes,
+			 "written_bytes", (json_int_t)s->written_bytes, "header_digest",
+			 (int)s->header_digest, "data_digest", (int)s->data_digest);
 }
 
 static json_t *reply_sessions(const struct node *node, const struct server_stats *stats)
@@ -170,6 +182,35 @@ static const char *node_state(const struct node *node, size_t sessions)
 	return sessions > 0 ? "in use" : "ready";
 }
 
+/* Snapshots of the node, oldest first: what their layers hold beyond those below. */
+static json_t *reply_snapshots(struct control *control, const struct node *node)
+{
+	const struct lun *first = &node->luns[0];
+	json_t *snapshots = json_array();
+	char path[PATH_BYTES];
+
+	for (unsigned k = 0; k < first->layer_count; k++) {
+		const struct layer *layer = &first->layers[k];
+		uint64_t used = 0;
+
+		if (layer->snapshot[0] == '\0')
+			continue;
+		for (unsigned i = 0; i < node->lun_count; i++) {
+			int place = lun_find_snapshot(&node->luns[i], layer->snapshot);
+
+			if (place < 0)
+				continue;
+			layer_path(control, "", &node->luns[i].layers[place].uuid, path);
+			used += file_used_bytes(path);
+		}
+		json_array_append_new(snapshots,
+				      json_pack("{s:s, s:o, s:I}", "name", layer->snapshot,
+						"created", reply_time(layer->created), "used_bytes",
+						(json_int_t)used));
+	}
+	return snapshots;
+}
+
 json_t *reply_node(struct control *control, const struct node *node,
 		   const struct server_stats *stats, bool secrets)
 {
@@ -177,18 +218,21 @@ json_t *reply_node(struct control *control, const struct node *node,
 	json_t *sessions = reply_sessions(node, stats);
 	const char *state = node_state(node, json_array_size(sessions));
 	json_t *body = json_pack(
-		"{s:s, s:o, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:s, s:s, s:o,"
-		" s:o, s:o}",
+		"{s:s, s:o, s:o, s:o, s:s?, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:s, "
+		"s:s,"
+		" s:o, s:o, s:o, s:o, s:o}",
 		"name", node->name, "uuid", reply_uuid(&node->uuid), "iqn",
 		json_sprintf("%s%s", IQN_PREFIX, node->name), "initiator",
 		node->auth ? json_sprintf("%s%s", INITIATOR_PREFIX, node->name) : json_string(""),
-		"base", base ? base->name : NULL, "created", reply_time(node->created), "serial",
-		text_of(node->serial), "mac", text_of(node->mac), "hostname",
-		text_of(node->hostname), "auth", (int)node->auth, "shared", (int)node->shared,
+		"base", base ? base->name : NULL, "flat", (int)node_is_flat(node), "created",
+		reply_time(node->created), "serial", reply_text(node->serial), "mac",
+		reply_text(node->mac), "hostname", reply_text(node->hostname), "address",
+		reply_text(node->address), "auth", (int)node->auth, "shared", (int)node->shared,
 		"read_only", (int)node->read_only, "removable", (int)node->removable, "durability",
 		node->scratch ? "scratch" : "strict", "state", state, "message",
-		text_of(node->message), "luns", reply_luns(control, node, stats), "sessions",
-		sessions);
+		reply_text(node->message), "snapshots", reply_snapshots(control, node), "luns",
+		reply_luns(control, node, stats), "sessions", sessions, "boot_credentials",
+		reply_boot_credentials(node));
 
 	if (secrets)
 		json_object_set_new(body, "credentials", reply_credentials(node));
@@ -227,11 +271,11 @@ static json_t *reply_node_stats(struct control *control, const struct node *node
 
 json_t *reply_stats(struct control *control, const struct server_stats *stats)
 {
-	json_t *nodes = json_array();
+	json_t *nodes = json_array(), *health = reply_health(control, stats), *body;
 
 	for (unsigned i = 0; i < control->node_count; i++)
 		json_array_append_new(nodes, reply_node_stats(control, control->nodes[i], stats));
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o}",
+	body = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o}",
 			 "connections_accepted", (json_int_t)stats->connections_accepted,
 			 "connections_open", (json_int_t)stats->connections_open, "logins_ok",
 			 (json_int_t)stats->logins_ok, "logins_refused",
@@ -240,12 +284,15 @@ json_t *reply_stats(struct control *control, const struct server_stats *stats)
 			 (json_int_t)stats->commands, "read_bytes", (json_int_t)stats->read_bytes,
 			 "written_bytes", (json_int_t)stats->written_bytes, "images",
 			 (int)control->image_count, "nodes", nodes);
+	(void)json_object_update(body, health);
+	json_decref(health);
+	return body;
 }
 
 json_t *reply_error(const struct api_error *err)
 {
 	return json_pack("{s:{s:s, s:o, s:o}}", "error", "code", err->code, "message",
-			 text_of(err->message), "cure", text_of(err->cure));
+			 reply_text(err->message), "cure", reply_text(err->cure));
 }
 
 static const char *phase_name(enum job_phase phase)
@@ -254,21 +301,60 @@ static const char *phase_name(enum job_phase phase)
 	case PHASE_READING: return "reading";
 	case PHASE_FORMATTING: return "formatting";
 	case PHASE_SEALING: return "sealing";
+	case PHASE_MERGING: return "merging";
+	case PHASE_WAITING: return "waiting";
+	case PHASE_COPYING: return "copying";
+	case PHASE_CHECKING: return "checking";
 	}
 	return "";
+}
+
+static const char *kind_name(enum job_kind kind)
+{
+	switch (kind) {
+	case JOB_IMPORT: return "import";
+	case JOB_CREATE: return "create";
+	case JOB_PROMOTE: return "promote";
+	case JOB_FLATTEN: return "flatten";
+	case JOB_EXPORT: return "export";
+	case JOB_MERGE: return "merge";
+	case JOB_CHECK: return "check";
+	}
+	return "";
+}
+
+static json_t *job_message_done(const struct job *job)
+{
+	switch (job->kind) {
+	case JOB_IMPORT:
+	case JOB_CREATE:
+	case JOB_PROMOTE:
+		return json_sprintf("image %s is ready: %s", job->name, job->image.content);
+	case JOB_FLATTEN: return json_sprintf("node %s stands on no image any more", job->name);
+	case JOB_EXPORT: return json_sprintf("node %s is exported", job->name);
+	case JOB_MERGE: return json_sprintf("layers of node %s are merged", job->name);
+	case JOB_CHECK: return json_string("all that was asked for is checked");
+	}
+	return NULL;
 }
 
 static json_t *job_message(const struct job *job)
 {
 	const char *phase = phase_name((enum job_phase)atomic_load(&job->phase));
-	const char *kind = job->kind == JOB_IMPORT ? "import" : "creation";
 
 	if (job->state == JOB_FAILED)
-		return text_of(job->error.message);
+		return reply_text(job->error.message);
 	if (job->state == JOB_DONE)
-		return json_sprintf("image %s is ready: %s", job->name, job->image.content);
-	return json_sprintf("%s of %s: %s%s%s", kind, job->name, phase, job->path[0] ? " " : "",
-			    job->path);
+		return job_message_done(job);
+	if (job->kind == JOB_PROMOTE)
+		return json_sprintf("promotion of %s to %s: %s", job->node_name, job->name, phase);
+	if (job->kind == JOB_CHECK)
+		return json_sprintf("check of %s: %s", job->name[0] ? job->name : "everything",
+				    phase);
+	return json_sprintf("%s of %s: %s%s%s",
+			    job->kind == JOB_CREATE ? "creation" : kind_name(job->kind), job->name,
+			    phase, job->kind == JOB_IMPORT ? " " : "",
+			    job->kind == JOB_IMPORT ? job->path : "");
 }
 
 json_t *reply_job(const struct job *job)
@@ -278,13 +364,16 @@ json_t *reply_job(const struct job *job)
 	json_t *message = job_message(job);
 	json_t *body = json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:o}", "id",
 				 json_sprintf("%llu", (unsigned long long)job->id), "kind",
-				 job->kind == JOB_IMPORT ? "import" : "create", "state",
-				 states[job->state], "phase",
+				 kind_name(job->kind), "state", states[job->state], "phase",
 				 phase_name((enum job_phase)atomic_load(&job->phase)), "done_bytes",
 				 (json_int_t)atomic_load(&job->done_bytes), "total_bytes",
 				 (json_int_t)atomic_load(&job->total_bytes), "message",
 				 message ? message : json_string(""));
 
+	if (job->kind == JOB_EXPORT && job->state == JOB_RUNNING) {
+		json_object_set_new(body, "socket", reply_text(job->path));
+		json_object_set_new(body, "size_bytes", number(job->size_bytes));
+	}
 	if (job->state == JOB_FAILED) {
 		json_t *error = reply_error(&job->error);
 
@@ -297,11 +386,6 @@ json_t *reply_job(const struct job *job)
 }
 
 /* --- URLs --- */
-
-static bool is_loopback(const char *portal)
-{
-	return strncmp(portal, "127.", 4) == 0 || strncmp(portal, "[::1]", 5) == 0;
-}
 
 /* Whether an interface's address is one that others can reach, as text. */
 static bool usable_address(const struct ifaddrs *i, int family, char *text, size_t bytes)
@@ -351,7 +435,7 @@ static void url_portal(const struct control *control, char *text, size_t bytes)
 	bool six;
 
 	for (unsigned i = 0; i < control->portal_count; i++) {
-		if (!is_loopback(control->portals[i])) {
+		if (!portal_is_loopback(control->portals[i])) {
 			portal = control->portals[i];
 			break;
 		}
@@ -364,6 +448,14 @@ static void url_portal(const struct control *control, char *text, size_t bytes)
 	}
 	host_address(six, host, sizeof(host));
 	(void)snprintf(text, bytes, "%s%s", host, port);
+}
+
+json_t *reply_portal(const struct control *control)
+{
+	char portal[LIMIT_ADDRESS_TEXT_BYTES + INET6_ADDRSTRLEN];
+
+	url_portal(control, portal, sizeof(portal));
+	return reply_text(portal);
 }
 
 int reply_url(struct control *control, const struct node *node, uint8_t lun, json_t **ret_body,

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "ring/ring_internal.h"
@@ -29,14 +30,6 @@
 #define COMPLETIONS_PER_TURN 256
 
 static _Thread_local struct ring *current_ring;
-
-uint64_t ring_clock_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static int uring_init(struct io_uring *uring)
 {
@@ -134,7 +127,7 @@ int ring_new(const struct ring_config *config, struct ring **ret_ring)
 		return -ENOMEM;
 	ring->name = config->name;
 	ring->mailbox.eventfd = -1;
-	ring->now_ms = ring_clock_ms();
+	ring->now_ms = clock_ms();
 	list_init(&ring->tasks);
 	ring_pool_init(ring, config->io_pool_bytes_max);
 	r = uring_init(&ring->uring);
@@ -322,7 +315,7 @@ int ring_run(struct ring *ring)
 			log_error("%s: io_uring failed: %s", ring->name, strerror(-r));
 			break;
 		}
-		ring->now_ms = ring_clock_ms();
+		ring->now_ms = clock_ms();
 		completions_run(ring);
 		tasks_run(ring);
 		ring_timers_fire(ring);

@@ -46,8 +46,6 @@ struct ring {
 	struct ring_stats stats;
 };
 
-uint64_t ring_clock_ms(void);
-
 /* recv.c: the shared receive buffers. */
 int ring_recv_buffers_init(struct ring *ring);
 void ring_recv_buffers_done(struct ring *ring);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "ring/ring_internal.h"
 
 static void heap_put(struct ring *ring, size_t index, struct ring_timer *timer)
@@ -80,7 +81,7 @@ int ring_timer_arm(struct ring *ring, struct ring_timer *timer, uint64_t delay_m
 		ring->timer_room = room;
 	}
 	/* The turn's clock may be a little behind: never too early. */
-	timer->due_ms = ring_clock_ms() + delay_ms;
+	timer->due_ms = clock_ms() + delay_ms;
 	timer->armed = true;
 	heap_up(ring, ring->timer_count++, timer);
 	return 0;
@@ -112,6 +113,6 @@ int64_t ring_timers_wait_ms(const struct ring *ring)
 
 	if (ring->timer_count == 0)
 		return -1;
-	now_ms = ring_clock_ms();
+	now_ms = clock_ms();
 	return ring->timers[0]->due_ms <= now_ms ? 0 : (int64_t)(ring->timers[0]->due_ms - now_ms);
 }

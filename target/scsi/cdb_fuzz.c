@@ -195,6 +195,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	disk->freed = &disk_freed;
 	disk->disk.read_only = (shape & 7) == 7;
 	disk->disk.volatile_cache = shape & 8;
+	disk->disk.scratch = (shape & 15) == 14;
 	config.disk = &disk->disk;
 	config.removable = shape & 16;
 	require(scsi_device_new(fake_ring(), &device) == 0);

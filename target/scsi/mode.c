@@ -70,7 +70,7 @@ static uint8_t *add_header(struct scsi_reply *reply, const struct scsi_unit *uni
 	uint8_t *p = scsi_reply_add(reply, ten ? 8 : 4);
 	uint8_t *specific = p + (ten ? 3 : 2);
 
-	*specific = 0x10; /* DPOFUA */
+	*specific = scsi_unit_dpofua(unit) ? 0x10 : 0; /* DPOFUA */
 	if (unit->read_only || unit->software_wp)
 		*specific |= 0x80; /* WP */
 	if (ten) {

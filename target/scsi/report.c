@@ -2,6 +2,7 @@
  * What a unit tells of itself and its device: LUNs, commands, capacity, provisioning, sense; and
  * the small commands that change or ask its state.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "scsi/scsi_internal.h"
@@ -91,9 +92,10 @@ static bool report_one(struct scsi_task *task, const struct scsi_command *comman
 	put_be16(p + 2, command->cdb_bytes);
 	p = scsi_reply_add(&reply, command->cdb_bytes);
 	p[0] = command->opcode;
-	memcpy(p + 1, command->usage, command->cdb_bytes - 1u);
+	for (unsigned i = 1; i < command->cdb_bytes; i++)
+		p[i] = scsi_command_mask(command, scsi_task_unit(task), i);
 	if (command->has_action)
-		p[1] |= command->action;
+		p[1] = command->usage[0] | command->action;
 	if (timeouts) {
 		reply.data[1] |= 0x80; /* CTDP */
 		add_timeouts(&reply, command);
@@ -210,9 +212,9 @@ bool scsi_read_capacity_16(struct scsi_task *task)
 	return scsi_reply_send(task, &reply);
 }
 
-/* One descriptor: the run of equal status at `lba`. Returns its blocks, 0 on failure. */
+/* One descriptor: the run of equal status at `lba`. Its blocks; 0 without any, and maybe why. */
 static uint32_t find_run(struct store_disk *disk, uint64_t lba, uint64_t blocks, unsigned *lookups,
-			 bool *ret_mapped)
+			 bool *ret_mapped, int *ret_res)
 {
 	uint64_t run = 0;
 
@@ -223,8 +225,9 @@ static uint32_t find_run(struct store_disk *disk, uint64_t lba, uint64_t blocks,
 		uint64_t bytes;
 
 		(*lookups)--;
-		if (disk->ops->extent(disk, (lba + run) * SECTOR, (blocks - run) * SECTOR, &mapped,
-				      &bytes) < 0)
+		*ret_res = disk->ops->extent(disk, (lba + run) * SECTOR, (blocks - run) * SECTOR,
+					     &mapped, &bytes);
+		if (*ret_res < 0)
 			break;
 		assert(bytes >= SECTOR);
 		if (run == 0)
@@ -243,6 +246,7 @@ bool scsi_get_lba_status(struct scsi_task *task)
 	unsigned lookups = EXTENT_LOOKUPS_MAX;
 	struct scsi_reply reply;
 	uint8_t *header;
+	int res = 0;
 
 	if (lba >= capacity)
 		return scsi_fail(task, SENSE_ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE);
@@ -251,7 +255,7 @@ bool scsi_get_lba_status(struct scsi_task *task)
 	/* At least the first descriptor, as many as were asked for, or as fit. */
 	do {
 		bool mapped = true;
-		uint32_t run = find_run(unit->disk, lba, capacity - lba, &lookups, &mapped);
+		uint32_t run = find_run(unit->disk, lba, capacity - lba, &lookups, &mapped, &res);
 		uint8_t *p;
 
 		if (run == 0)
@@ -264,6 +268,8 @@ bool scsi_get_lba_status(struct scsi_task *task)
 		p[12] = mapped ? 0 : 1;
 		lba += run;
 	} while (lba < capacity && reply.bytes < task->transfer_bytes);
+	if (reply.bytes == 8 && res == -EAGAIN)
+		return scsi_fail_store(task, res);
 	if (reply.bytes == 8)
 		return scsi_fail(task, SENSE_HARDWARE_ERROR, ASC_INTERNAL_FAILURE);
 	put_be32(header, reply.bytes - 4);

@@ -118,6 +118,8 @@ static int perform(struct fake_disk *disk, struct store_io *io)
 		int res = disk->fail_res;
 
 		disk->fail_res = 0;
+		if (io->op == STORE_READ)
+			io->good_bytes = disk->fail_good_bytes;
 		return res;
 	}
 	if (io->op == STORE_FLUSH) {
@@ -127,7 +129,10 @@ static int perform(struct fake_disk *disk, struct store_io *io)
 	if (io->offset_bytes + io->length_bytes > disk->backed_bytes)
 		return -EIO;
 	switch (io->op) {
-	case STORE_READ: memcpy(io->data, at, io->length_bytes); break;
+	case STORE_READ:
+		memcpy(io->data, at, io->length_bytes);
+		io->good_bytes = io->length_bytes; /* says nothing: it did not fail */
+		break;
 	case STORE_WRITE:
 		memcpy(at, io->data, io->length_bytes);
 		mark(disk, io, true);
@@ -178,6 +183,8 @@ static int extent(struct store_disk *store, uint64_t offset_bytes, uint64_t leng
 		offset_bytes / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES + STORE_BLOCK_BYTES;
 
 	assert(length_bytes > 0 && offset_bytes + length_bytes <= store->size_bytes);
+	if (disk->extent_res)
+		return disk->extent_res;
 	if (offset_bytes >= disk->backed_bytes) {
 		*ret_mapped = false;
 		*ret_bytes = length_bytes;

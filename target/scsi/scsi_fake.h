@@ -19,7 +19,9 @@ struct fake_disk {
 	bool stubborn; /* what is cancelled completes all the same */
 	int fail_res;  /* result of the next I/O of kind fail_op, once; 0: none */
 	enum store_op fail_op;
-	bool *freed; /* set when freed */
+	uint64_t fail_good_bytes; /* what of it could be read */
+	int extent_res;           /* of its extents; 0: they can be told */
+	bool *freed;              /* set when freed */
 };
 
 /* `size_bytes` may be larger than `backed_bytes`: behind that, reads fail with -EIO. */

@@ -156,8 +156,11 @@ extern const unsigned scsi_command_count;
 const struct scsi_command *scsi_command_find(uint8_t opcode, unsigned action,
 					     bool *ret_opcode_known);
 bool scsi_command_supported(const struct scsi_command *command, const struct scsi_unit *unit);
-/* The mask that CDB byte `i` may have bits of. */
-uint8_t scsi_command_mask(const struct scsi_command *command, unsigned i);
+/* The mask that CDB byte `i` may have bits of; without a unit as for any. */
+uint8_t scsi_command_mask(const struct scsi_command *command, const struct scsi_unit *unit,
+			  unsigned i);
+/* MODE SENSE's DPOFUA: whether the unit takes the two bits. */
+bool scsi_unit_dpofua(const struct scsi_unit *unit);
 void scsi_cdb_range(const uint8_t *cdb, uint64_t *ret_lba, uint32_t *ret_blocks);
 
 /* --- outcome (sense.c) --- */

@@ -221,7 +221,7 @@ static void reserved_bit_is_pointed_at(void **state)
 		for (unsigned bit = 8; bit < 8u * command->cdb_bytes; bit++) {
 			uint8_t cdb[16], value = (uint8_t)(1u << bit % 8);
 
-			if (scsi_command_mask(command, bit / 8) & value)
+			if (scsi_command_mask(command, NULL, bit / 8) & value)
 				continue;
 			plain_cdb(command, cdb);
 			cdb[bit / 8] |= value;
@@ -1062,6 +1062,60 @@ static void fua_read_flushes_first(void **state)
 	assert_int_equal(rig.disk->flushes, 3);
 }
 
+/* What a scratch disk can't do it does not offer; what it was told to forget it forgets. */
+static void scratch_offers_no_fua(void **state)
+{
+	static const struct {
+		uint8_t cdb[16];
+		uint8_t usage; /* of byte 1, without the bits */
+	} cases[] = {
+		{{0x28, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x2a, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x2e, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+		{{0x2f, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+		{{0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0x8e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+		{{0x8f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+		{{0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{{0xae, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+		{{0xaf, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0x02},
+	};
+	static const uint8_t bits[] = {0x08, 0x10};
+	static const uint8_t zeros[2 * SECTOR];
+
+	(void)state;
+	rig.disk->disk.scratch = true;
+	RUN(0x1a, 8, 0x08, 0, 255);
+	assert_int_equal(room[2], 0);        /* no DPOFUA */
+	assert_int_equal(room[4 + 2], 0x04); /* WCE: there is a cache */
+	for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+		uint8_t cdb[16];
+
+		RUN(0xa3, 0x0c, 1, cases[i].cdb[0], 0, 0, 0, 0, 1, 0);
+		ASSERT_GOOD();
+		assert_int_equal(room[5], cases[i].usage);
+		run_on(rig.a, 0, cases[i].cdb, zeros, sizeof(zeros));
+		ASSERT_GOOD();
+		for (unsigned k = 0; k < sizeof(bits); k++) {
+			memcpy(cdb, cases[i].cdb, sizeof(cdb));
+			cdb[1] |= bits[k];
+			run_on(rig.a, 0, cdb, zeros, sizeof(zeros));
+			ASSERT_SENSE(SENSE_ILLEGAL_REQUEST, 0x2400);
+		}
+	}
+	/* Bits that only stand in the same place. */
+	RUN(0x41, 0x08, 0, 0, 0, 0, 0, 0, 1);
+	ASSERT_GOOD();
+	RUN(0x5a, 0x18, 0x08, 0, 0, 0, 0, 1, 0);
+	ASSERT_GOOD();
+	RUN(0x35, 0, 0, 0, 0, 0, 0, 0, 1);
+	ASSERT_GOOD();
+}
+
 static void store_failure_is_translated(void **state)
 {
 	static const struct {
@@ -1071,9 +1125,13 @@ static void store_failure_is_translated(void **state)
 		unsigned key, asc;
 	} cases[] = {
 		{STORE_READ, -EIO, SCSI_CHECK_CONDITION, SENSE_MEDIUM_ERROR, 0x1100},
+		{STORE_READ, -EAGAIN, SCSI_BUSY, 0, 0},
+		{STORE_READ, -ERANGE, SCSI_CHECK_CONDITION, SENSE_ILLEGAL_REQUEST, 0x2100},
 		{STORE_READ, -EBADF, SCSI_CHECK_CONDITION, SENSE_MEDIUM_ERROR, 0x1100},
 		{STORE_WRITE, -EIO, SCSI_CHECK_CONDITION, SENSE_HARDWARE_ERROR, 0x0c00},
 		{STORE_WRITE, -ENOSPC, SCSI_BUSY, 0, 0},
+		{STORE_WRITE, -EAGAIN, SCSI_BUSY, 0, 0},
+		{STORE_FLUSH, -EAGAIN, SCSI_BUSY, 0, 0},
 		{STORE_WRITE, -EROFS, SCSI_CHECK_CONDITION, SENSE_DATA_PROTECT, 0x2700},
 		{STORE_FLUSH, -EIO, SCSI_CHECK_CONDITION, SENSE_HARDWARE_ERROR, 0x0c00},
 		{STORE_DISCARD, -EIO, SCSI_CHECK_CONDITION, SENSE_HARDWARE_ERROR, 0x0c00},
@@ -1098,11 +1156,55 @@ static void store_failure_is_translated(void **state)
 		if (cases[i].status != SCSI_CHECK_CONDITION)
 			continue;
 		ASSERT_SENSE(cases[i].key, cases[i].asc);
-		if (cases[i].key == SENSE_MEDIUM_ERROR && cases[i].op != STORE_FLUSH) {
+		/* Which block, if any: VALID, and INFORMATION. */
+		if (cases[i].asc == 0x1100 ||
+		    (cases[i].asc == 0x0c00 && cases[i].op != STORE_FLUSH)) {
 			assert_int_equal(last.sense[0], 0xf0);
 			assert_int_equal(get_be32(last.sense + 3), 7);
+		} else {
+			assert_int_equal(last.sense[0], 0x70);
 		}
 	}
+}
+
+static void assert_failed_at(unsigned key, unsigned code, uint32_t lba)
+{
+	ASSERT_SENSE(key, code);
+	assert_int_equal(last.sense[0], 0xf0);
+	assert_int_equal(get_be32(last.sense + 3), lba);
+}
+
+/* The block in a long command that could not be read, whatever the command. */
+static void medium_error_names_the_block(void **state)
+{
+	static uint8_t data[1024 * SECTOR];
+
+	(void)state;
+	rig.disk->fail_op = STORE_READ;
+	rig.disk->fail_good_bytes = 3 * SECTOR + 100;
+	rig.disk->fail_res = -EIO;
+	RUN(0x28, 0, 0, 0, 0, 7, 0, 0, 16);
+	assert_failed_at(SENSE_MEDIUM_ERROR, 0x1100, 10);
+	/* FUA: a flush goes before it. */
+	rig.disk->fail_res = -EIO;
+	RUN(0x28, 0x08, 0, 0, 0, 7, 0, 0, 16);
+	assert_failed_at(SENSE_MEDIUM_ERROR, 0x1100, 10);
+	/* VERIFY without data. */
+	rig.disk->fail_res = -EIO;
+	RUN(0x2f, 0, 0, 0, 1, 0, 0, 4, 0);
+	assert_failed_at(SENSE_MEDIUM_ERROR, 0x1100, 256 + 3);
+	/* COMPARE AND WRITE. */
+	rig.disk->fail_res = -EIO;
+	OUT(data, 8 * SECTOR, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 4);
+	assert_failed_at(SENSE_MEDIUM_ERROR, 0x1100, 12);
+	/* ORWRITE: what it has read is no measure of what it then can't write. */
+	rig.disk->fail_res = -EIO;
+	OUT(data, 8 * SECTOR, 0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 8);
+	assert_failed_at(SENSE_MEDIUM_ERROR, 0x1100, 12);
+	rig.disk->fail_op = STORE_WRITE;
+	rig.disk->fail_res = -EIO;
+	OUT(data, 8 * SECTOR, 0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 8);
+	assert_failed_at(SENSE_HARDWARE_ERROR, 0x0c00, 9);
 }
 
 static void verify_compares(void **state)
@@ -1368,6 +1470,15 @@ static void lba_status_begins_where_asked(void **state)
 	assert_int_equal(get_be32(room + 48), DISK_BLOCKS - 24);
 	RUN(0x9e, 0x12, 0, 0, 0, 0, 0, 0, DISK_BLOCKS >> 8, 0, 0, 0, 1, 0);
 	ASSERT_SENSE(SENSE_ILLEGAL_REQUEST, 0x2100);
+	/* The disk is being exchanged; it could not be read. */
+	rig.disk->extent_res = -EAGAIN;
+	RUN(0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 1, 0);
+	assert_int_equal(last.status, SCSI_BUSY);
+	assert_int_equal(last.data_bytes, 0);
+	rig.disk->extent_res = -EIO;
+	RUN(0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 1, 0);
+	ASSERT_SENSE(SENSE_HARDWARE_ERROR, 0x4400);
+	rig.disk->extent_res = 0;
 	/* More runs than descriptors fit. */
 	for (unsigned i = 0; i < DISK_BYTES / STORE_BLOCK_BYTES; i += 2)
 		rig.disk->mapped[i] = 1, rig.disk->mapped[i + 1] = 0;
@@ -1765,7 +1876,9 @@ int main(void)
 		TEST(short_data_out_writes_whole_blocks),
 		TEST(small_room_reads_what_fits),
 		TEST(fua_read_flushes_first),
+		TEST(scratch_offers_no_fua),
 		TEST(store_failure_is_translated),
+		TEST(medium_error_names_the_block),
 		TEST(verify_compares),
 		TEST(write_and_verify_is_durable),
 		TEST(orwrite_merges),

@@ -138,8 +138,8 @@ bool scsi_fail_information(struct scsi_task *task, enum scsi_sense_key key, uint
 }
 
 /*
- * INFORMATION is the first block of the I/O that failed: Linux takes all before it as done
- * (SBC-3, 4.18.1), and nothing behind it.
+ * INFORMATION is the first block that could not be read, or the first of the write that failed:
+ * Linux takes all before it as done (SBC-3, 4.18.1), and nothing behind it.
  *
  * What could not be written is a HARDWARE ERROR, not a MEDIUM ERROR: initiators repeat the latter,
  * and a flush that failed must never be repeated until it seems to work (pages that could not be
@@ -154,15 +154,18 @@ bool scsi_fail_store(struct scsi_task *task, int res)
 	task->sense_bytes = 0;
 	switch (res) {
 	case -ENOSPC:
+	case -EAGAIN:
 	case -ENOMEM: task->status = SCSI_BUSY; return true;
 	case -ECANCELED: task->status = SCSI_TASK_ABORTED; return true;
 	case -EROFS: return scsi_fail(task, SENSE_DATA_PROTECT, ASC_WRITE_PROTECTED);
+	case -ERANGE: return scsi_fail(task, SENSE_ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE);
 	default:
 		if (task->io.op == STORE_FLUSH)
 			return scsi_fail(task, SENSE_HARDWARE_ERROR, ASC_WRITE_ERROR);
 		return scsi_fail_information(
 			task, reading ? SENSE_MEDIUM_ERROR : SENSE_HARDWARE_ERROR,
-			reading ? ASC_READ_ERROR : ASC_WRITE_ERROR, task->io.offset_bytes / SECTOR);
+			reading ? ASC_READ_ERROR : ASC_WRITE_ERROR,
+			(task->io.offset_bytes + task->io.good_bytes) / SECTOR);
 	}
 }
 

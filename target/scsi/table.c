@@ -9,6 +9,7 @@
  */
 #include "scsi/scsi_internal.h"
 
+#define DPO_FUA 0x18
 #define MEDIA_S 60 /* a write may wait STORE_SPACE_WAIT_MS for space, then go on */
 
 #define FF4 0xff, 0xff, 0xff, 0xff
@@ -131,9 +132,40 @@ bool scsi_command_supported(const struct scsi_command *command, const struct scs
 	return !(command->flags & CMD_REMOVABLE) || (unit && unit->removable);
 }
 
-uint8_t scsi_command_mask(const struct scsi_command *command, unsigned i)
+/* DPO and FUA stand in byte 1 of the longer commands that move or compare the medium's data. */
+static bool has_dpo_fua(const struct scsi_command *command)
+{
+	switch (command->length) {
+	case LEN_READ:
+	case LEN_WRITE:
+	case LEN_VERIFY:
+	case LEN_COMPARE: return command->cdb_bytes > 6;
+	case LEN_NONE:
+	case LEN_ALLOCATION:
+	case LEN_PARAMETERS:
+	case LEN_FIXED:
+	case LEN_ONE_BLOCK: return false;
+	}
+	return false;
+}
+
+/*
+ * A scratch disk has a volatile cache (WCE) that nothing makes durable. Saying that there is no
+ * cache would be the greater lie, and an initiator whose SYNCHRONIZE CACHE is refused takes the
+ * disk for broken; so that one is answered and does nothing, as somebody wished. But nobody needs
+ * FUA: what can say no to it says no.
+ */
+bool scsi_unit_dpofua(const struct scsi_unit *unit)
+{
+	return !unit->disk->scratch;
+}
+
+uint8_t scsi_command_mask(const struct scsi_command *command, const struct scsi_unit *unit,
+			  unsigned i)
 {
 	assert(i >= 1 && i < command->cdb_bytes);
+	if (i == 1 && unit && !scsi_unit_dpofua(unit) && has_dpo_fua(command))
+		return command->usage[0] & (uint8_t)~DPO_FUA;
 	if (i == 1 && command->has_action)
 		return command->usage[0] | 0x1f;
 	return command->usage[i - 1];

@@ -27,10 +27,11 @@ static uint64_t length_field(const uint8_t *p, unsigned bytes)
 }
 
 /* First bit that is set and means nothing to us, as a fault; 0 if there is none. */
-static uint32_t find_bad_bit(const struct scsi_command *command, const uint8_t *cdb)
+static uint32_t find_bad_bit(const struct scsi_command *command, const struct scsi_unit *unit,
+			     const uint8_t *cdb)
 {
 	for (unsigned i = 1; i < command->cdb_bytes; i++) {
-		uint8_t bad = cdb[i] & (uint8_t)~scsi_command_mask(command, i);
+		uint8_t bad = cdb[i] & (uint8_t)~scsi_command_mask(command, unit, i);
 
 		if (bad)
 			return STEP_FAULT(i, 31 - (unsigned)__builtin_clz(bad));
@@ -74,7 +75,7 @@ void scsi_task_parse(struct scsi_task *task)
 			task->step = STEP_FAULT(1, 4);
 		return;
 	}
-	task->step = find_bad_bit(command, cdb);
+	task->step = find_bad_bit(command, scsi_unit_find(task->nexus->device, task->lun), cdb);
 	if (task->step)
 		return;
 
@@ -178,6 +179,8 @@ void scsi_io(struct scsi_task *task, enum store_op op, uint64_t lba, uint64_t bl
 	io->offset_bytes = lba * SECTOR;
 	io->length_bytes = blocks * SECTOR;
 	io->data = data;
+	io->good_bytes = 0;
+	io->written = false;
 	io->done = io_done;
 	task->in_io = true;
 	store_submit(unit->disk, io);

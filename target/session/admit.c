@@ -12,6 +12,9 @@
  * final login response, so no write of the old life lands in the new one. Another name is
  * refused with 0301 (service unavailable): class 3 makes initiators try again later, as they
  * should when the owner's qemu-img has the disk; class 2 would make them give up.
+ *
+ * Whoever logs in with a boot's credentials for the first time waits once more, when nobody is in
+ * the way: until the control plane has recorded that they are in use (notice.c).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +27,8 @@
 
 /* A sentence with two names in it. */
 #define WHY_BYTES 768
+
+#define ENDED "the credentials of its boot have ended: a later boot of the node has logged in"
 
 static struct target_conf *find_target(void *arg, const char *target_name)
 {
@@ -285,6 +290,7 @@ void session_free(struct session *session)
 	assert(session->task_count == 0);
 	list_remove(&session->node);
 	ring_buf_wait_cancel(&session->buf_waiter);
+	session_question_drop(session);
 	ffp_held_free(session);
 	text_free(session);
 	target_conf_unref(session->proven);
@@ -399,10 +405,12 @@ static uint16_t make_room(struct session *session, char why[WHY_BYTES])
 
 		if (!in_the_way(session, old))
 			continue;
-		if (!leaving(old))
+		if (!leaving(old)) {
+			old->conn->end = SERVER_END_REPLACED;
 			conn_kick(old->conn, "a new login from %s takes over", session->conn->peer);
-		else if (old->conn->state == CONN_LINGER)
+		} else if (old->conn->state == CONN_LINGER) {
 			conn_step(old->conn, CONN_EV_KICKED);
+		}
 	}
 	return 0;
 }
@@ -420,6 +428,13 @@ static void try_begin(struct session *session)
 		if (in_the_way(session, old))
 			return;
 	}
+	if (session->question)
+		return;
+	if (session->unrecorded) {
+		if (session_ask_record(session) < 0)
+			conn_no_memory(session->conn);
+		return;
+	}
 	session->waiting_turn = false;
 	(void)snprintf(port, sizeof(port), "%s,i,0x%02x%02x%02x%02x%02x%02x", session->initiator,
 		       isid[0], isid[1], isid[2], isid[3], isid[4], isid[5]);
@@ -428,6 +443,20 @@ static void try_begin(struct session *session)
 		return;
 	}
 	conn_step(session->conn, CONN_EV_LOGGED_IN);
+}
+
+void session_recorded(struct session *session, int res)
+{
+	struct conn *conn = session->conn;
+
+	if (conn->state != CONN_ADMIT)
+		return;
+	if (res < 0) {
+		refuse(conn, WIRE_LOGIN_AUTH_FAILED, ENDED);
+		return;
+	}
+	session->unrecorded = false;
+	try_begin(session);
 }
 
 /* A session has gone: those that waited for it may begin. */
@@ -442,6 +471,20 @@ void target_session_gone(struct target *target)
 	target_check_closing(target);
 }
 
+/* The target may have been given other credentials since the login began: 0 or the status. */
+static uint16_t check_boot(struct session *session, const struct login *login)
+{
+	const struct target_boot *boot;
+
+	session->by = login_by(login);
+	if (session->by != LOGIN_BY_BOOT)
+		return 0;
+	memcpy(session->boot_id, login_boot_id(login), sizeof(session->boot_id));
+	boot = target_conf_boot(session->target->conf, session->boot_id);
+	session->unrecorded = boot && !boot->used;
+	return boot ? 0 : WIRE_LOGIN_AUTH_FAILED;
+}
+
 static void admit_normal(struct conn *conn, struct session *session)
 {
 	struct conn_login *l = conn->login;
@@ -454,6 +497,11 @@ static void admit_normal(struct conn *conn, struct session *session)
 		return;
 	}
 	session->target = target;
+	if (check_boot(session, l->login)) {
+		session->target = NULL;
+		refuse(conn, WIRE_LOGIN_AUTH_FAILED, ENDED);
+		return;
+	}
 	if (tsih)
 		status = check_tsih(session, tsih, conn->cid);
 	if (status) {
@@ -530,6 +578,8 @@ void conn_login_finish(struct conn *conn)
 			 conn->params.data_digest ? "CRC32C" : "none");
 	if (conn->state != CONN_FULL)
 		return;
+	if (!conn->session->discovery)
+		session_tell_begun(conn->session);
 	conn->last_rx_ms = ring_now_ms(conn->reactor->ring);
 	conn_watch_timer(conn);
 	conn_recv_start(conn);

@@ -93,6 +93,28 @@ bool conn_is_full(const struct conn *conn)
 	return conn->state == CONN_FULL;
 }
 
+/* What an end in full-feature phase is told as; whoever knows better has said so in conn->end. */
+static enum server_end end_of(const struct conn *conn, enum conn_event event)
+{
+	if (conn->end != SERVER_END_NOT_YET)
+		return conn->end;
+	switch (event) {
+	case CONN_EV_LOGOUT:
+		return conn->session->logout_asked ? SERVER_END_LOGOUT : SERVER_END_TARGET;
+	case CONN_EV_FIN: return SERVER_END_CLOSED;
+	case CONN_EV_PEER_BAD:
+	case CONN_EV_NO_MEMORY: return SERVER_END_BROKEN;
+	case CONN_EV_KICKED: return conn->reactor->stopping ? SERVER_END_TARGET : SERVER_END_LOST;
+	default: return SERVER_END_LOST;
+	}
+}
+
+static void tell_end(struct conn *conn, enum conn_event event)
+{
+	if (conn->session)
+		session_tell_ended(conn->session, end_of(conn, event));
+}
+
 /* --- the actions of the machine --- */
 
 static void enter_login(struct conn *conn)
@@ -206,6 +228,8 @@ void conn_step(struct conn *conn, enum conn_event event)
 		if (edge->from != from || edge->event != event)
 			continue;
 		conn->state = edge->to;
+		if (from == CONN_FULL)
+			tell_end(conn, event);
 		log_debug("%s: %s, %s -> %s", conn_tag(conn), state_name(from), event_name(event),
 			  state_name(edge->to));
 		edge->action(conn);
@@ -213,6 +237,7 @@ void conn_step(struct conn *conn, enum conn_event event)
 	}
 	/* Everything else ends the connection (T7, T8, T15 to T18). */
 	conn->state = CONN_CLOSING;
+	tell_end(conn, event);
 	log_debug("%s: %s, %s -> %s", conn_tag(conn), state_name(from), event_name(event),
 		  state_name(conn->state));
 	if (!conn->told && conn->session && from == CONN_FULL) {

@@ -526,6 +526,17 @@ struct target_conf *login_target(const struct login *login)
 	return login->target;
 }
 
+enum login_by login_by(const struct login *login)
+{
+	return login->by;
+}
+
+const uint8_t *login_boot_id(const struct login *login)
+{
+	assert(login->by == LOGIN_BY_BOOT);
+	return login->boot_id;
+}
+
 const struct wire_params *login_params(const struct login *login)
 {
 	return &login->negotiation.agreed;

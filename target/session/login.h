@@ -67,7 +67,18 @@ void login_refuse(struct login *login, uint16_t status, struct login_reply *ret_
 /* Why it was refused, one sentence for the log that names initiator, target and cure. */
 const char *login_why(const struct login *login);
 
+/* Whose credentials it proved. */
+enum login_by {
+	LOGIN_BY_NOBODY, /* no proof was needed */
+	LOGIN_BY_NODE,
+	LOGIN_BY_BOOT, /* one of the target's boots */
+	LOGIN_BY_OPERATOR,
+	LOGIN_BY_DISCOVERY, /* the ones of discovery */
+};
+
 /* Valid from LOGIN_ADMIT on (names: as soon as they were sent, else ""). */
+enum login_by login_by(const struct login *login);
+const uint8_t *login_boot_id(const struct login *login); /* LOGIN_BY_BOOT */
 bool login_is_discovery(const struct login *login);
 const char *login_initiator_name(const struct login *login);
 const char *login_initiator_alias(const struct login *login);

@@ -10,6 +10,10 @@
  * What a stranger learns is no more than a status: whether the name or the secret was wrong is
  * said in our log only. Node credentials serve only the node's own initiator name; that name is
  * looked at after the proof, so that it can't be found out by trying.
+ *
+ * Credentials of a node's boots have the node's user name; which of them it is tells the secret.
+ * All that there may be are tried each time, so that the time taken tells neither how many there
+ * are nor which of them it was. The mutual secret is the one that belongs to the secret.
  */
 #include "session/login_internal.h"
 
@@ -116,8 +120,12 @@ static uint16_t send_challenge(struct login *login, struct wire_text_writer *ans
 struct chap_proof {
 	uint8_t response[LIMIT_CHAP_BINARY_BYTES];
 	size_t response_bytes;
-	bool name_known;              /* for the log */
-	const struct target_chap *by; /* the credentials that it proved */
+	bool name_known; /* for the log */
+	bool proved;
+	/* By which credentials; of a boot: by which of the target's. */
+	enum login_by by;
+	const struct target_boot *boot;
+	struct target_chap chap; /* them */
 };
 
 /* Our challenge answered with these credentials: is it what the initiator sent? */
@@ -136,32 +144,58 @@ static bool response_matches(const struct login *login, const struct chap_proof 
 	return same;
 }
 
-static void try_credentials(const struct login *login, struct chap_proof *proof,
-			    const struct target_chap *chap)
+/* True: these are the ones, and the first that are. */
+static bool try_credentials(const struct login *login, struct chap_proof *proof,
+			    const struct target_chap *chap, enum login_by by)
 {
 	static const struct target_chap nobody = {.secret_bytes = 16};
 	bool named = target_chap_valid(chap) && strcmp(chap->name, login->keys.n) == 0;
-
 	/* An unknown name costs the same time as a wrong secret. */
-	if (response_matches(login, proof, named ? chap : &nobody) && named && !proof->by)
-		proof->by = chap;
+	bool matches = response_matches(login, proof, named ? chap : &nobody);
+
 	proof->name_known |= named;
+	if (!matches || !named || proof->proved)
+		return false;
+	proof->proved = true;
+	proof->by = by;
+	proof->chap = *chap;
+	return true;
+}
+
+static void set_secret(struct target_chap *chap, const char *name, const uint8_t *secret,
+		       uint8_t bytes)
+{
+	memset(chap, 0, sizeof(*chap));
+	memcpy(chap->name, name, strlen(name));
+	memcpy(chap->secret, secret, bytes);
+	chap->secret_bytes = bytes;
 }
 
 /* Who it is, by the credentials of a target. */
 static void try_target(const struct login *login, struct chap_proof *proof,
 		       const struct target_conf *conf)
 {
+	struct target_chap chap;
+
 	/* The operator's first: should the names and secrets be equal, it may do more. */
-	try_credentials(login, proof, &conf->operator);
-	try_credentials(login, proof, &conf->in);
+	(void)try_credentials(login, proof, &conf->operator, LOGIN_BY_OPERATOR);
+	(void)try_credentials(login, proof, &conf->in, LOGIN_BY_NODE);
+	for (unsigned i = 0; i < TARGET_BOOTS_MAX; i++) {
+		static const struct target_boot none;
+		const struct target_boot *boot = i < conf->boot_count ? &conf->boots[i] : &none;
+
+		set_secret(&chap, conf->in.name, boot->secret, boot->secret_bytes);
+		if (try_credentials(login, proof, &chap, LOGIN_BY_BOOT))
+			proof->boot = boot;
+	}
+	explicit_bzero(&chap, sizeof(chap));
 }
 
 static void try_discovery(struct login *login, struct chap_proof *proof)
 {
 	if (login->env.discovery_chap)
-		try_credentials(login, proof, login->env.discovery_chap);
-	if (proof->by || !login->env.find_chap_user)
+		(void)try_credentials(login, proof, login->env.discovery_chap, LOGIN_BY_DISCOVERY);
+	if (proof->proved || !login->env.find_chap_user)
 		return;
 	login->target = login->env.find_chap_user(login->env.arg, login->keys.n);
 	if (login->target)
@@ -180,19 +214,20 @@ static uint16_t check_proof(struct login *login, struct chap_proof *proof)
 		try_discovery(login, proof);
 	else
 		try_target(login, proof, login->target);
-	if (!proof->by && proof->name_known)
+	if (!proof->proved && proof->name_known)
 		return login_fail(
 			login, WIRE_LOGIN_AUTH_FAILED,
 			"wrong CHAP secret for user \"%s\"; compare it with what lunctl show "
-			"--secrets prints",
+			"--secrets prints; credentials of a boot end when a later boot logs in",
 			login->keys.n);
-	if (!proof->by)
+	if (!proof->proved)
 		return login_fail(login, WIRE_LOGIN_AUTH_FAILED,
 				  "unknown CHAP user \"%.255s\"; compare it with what lunctl show "
 				  "--secrets prints",
 				  login->keys.n);
 	conf = login->target;
-	if (conf && proof->by == &conf->in && !name_allowed(login, conf))
+	if (conf && (proof->by == LOGIN_BY_NODE || proof->by == LOGIN_BY_BOOT) &&
+	    !name_allowed(login, conf))
 		return login_fail(
 			login, WIRE_LOGIN_FORBIDDEN,
 			"the node's CHAP user \"%s\" serves only initiator %s; give the "
@@ -204,14 +239,15 @@ static uint16_t check_proof(struct login *login, struct chap_proof *proof)
 /* --- the other direction --- */
 
 static uint16_t check_reflection(struct login *login, const struct chap_proof *proof,
-				 const uint8_t *challenge, size_t challenge_bytes)
+				 const struct target_chap *mutual, const uint8_t *challenge,
+				 size_t challenge_bytes)
 {
 	if (chap_equal(challenge, challenge_bytes, login->challenge, sizeof(login->challenge)))
 		return login_fail(
 			login, WIRE_LOGIN_AUTH_FAILED,
 			"it sent our own CHAP challenge back: an attempt to have us answer it");
-	if (chap_equal(proof->by->secret, proof->by->secret_bytes, login->target->mutual.secret,
-		       login->target->mutual.secret_bytes))
+	if (chap_equal(proof->chap.secret, proof->chap.secret_bytes, mutual->secret,
+		       mutual->secret_bytes))
 		return login_fail(
 			login, WIRE_LOGIN_AUTH_FAILED,
 			"both directions of CHAP share one secret; set another with lunctl "
@@ -224,7 +260,7 @@ static uint16_t prove_ourselves(struct login *login, const struct chap_proof *pr
 {
 	uint8_t challenge[LIMIT_CHAP_BINARY_BYTES], response[CHAP_DIGEST_BYTES_MAX];
 	size_t challenge_bytes, response_bytes = chap_digest_bytes(login->algorithm);
-	const struct target_chap *mutual;
+	struct target_chap mutual = {0};
 	uint64_t id;
 	uint16_t status;
 
@@ -232,24 +268,29 @@ static uint16_t prove_ourselves(struct login *login, const struct chap_proof *pr
 	    wire_text_binary(login->keys.c, challenge, sizeof(challenge), &challenge_bytes))
 		return login_fail(login, WIRE_LOGIN_AUTH_FAILED,
 				  "its CHAP_I or CHAP_C for mutual CHAP is malformed");
-	if (!login->target || !target_chap_valid(&login->target->mutual))
+	if (login->target)
+		mutual = login->target->mutual;
+	if (proof->boot)
+		set_secret(&mutual, login->target->mutual.name, proof->boot->mutual_secret,
+			   proof->boot->mutual_secret_bytes);
+	if (!target_chap_valid(&mutual))
 		return login_fail(
 			login, WIRE_LOGIN_AUTH_FAILED,
 			"it asks for mutual CHAP, which is not configured; set it with lunctl "
 			"auth --mutual-user, or take it out of the initiator");
-	mutual = &login->target->mutual;
-	status = check_reflection(login, proof, challenge, challenge_bytes);
+	status = check_reflection(login, proof, &mutual, challenge, challenge_bytes);
+	if (!status && chap_response(login->algorithm, (uint8_t)id, mutual.secret,
+				     mutual.secret_bytes, challenge, challenge_bytes, response))
+		status = login_fail(login, WIRE_LOGIN_TARGET_ERROR,
+				    "%s is switched off on this system",
+				    chap_algorithm_name(login->algorithm));
+	explicit_bzero(mutual.secret, sizeof(mutual.secret));
 	if (status)
 		return status;
-	if (chap_response(login->algorithm, (uint8_t)id, mutual->secret, mutual->secret_bytes,
-			  challenge, challenge_bytes, response))
-		return login_fail(login, WIRE_LOGIN_TARGET_ERROR,
-				  "%s is switched off on this system",
-				  chap_algorithm_name(login->algorithm));
 	if (chap_equal(response, response_bytes, proof->response, proof->response_bytes))
 		return login_fail(login, WIRE_LOGIN_AUTH_FAILED,
 				  "its CHAP response equals the one that we would give");
-	wire_text_put(answer, "CHAP_N", mutual->name);
+	wire_text_put(answer, "CHAP_N", mutual.name);
 	wire_text_put_binary(answer, "CHAP_R", response, response_bytes);
 	return 0;
 }
@@ -269,8 +310,13 @@ static uint16_t take_response(struct login *login, struct wire_text_writer *answ
 	status = check_proof(login, &proof);
 	if (!status && keys->i)
 		status = prove_ourselves(login, &proof, answer);
-	if (!status)
+	if (!status) {
 		login->auth = LOGIN_AUTH_DONE;
+		login->by = proof.by;
+		if (proof.boot)
+			memcpy(login->boot_id, proof.boot->id, sizeof(login->boot_id));
+	}
+	explicit_bzero(&proof, sizeof(proof));
 	return status;
 }
 

@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define NODE_KEY   "node-secret-0001"
 #define OPER_KEY   "operator-secret1"
 #define MUTUAL_KEY "mutual-secret-01"
+#define BOOT_KEY   "boot-secret-0001"
 
 struct fuzz {
 	struct target_conf *conf;
@@ -49,6 +50,22 @@ static void chap_set(struct target_chap *chap, const char *name, const char *sec
 	strcpy(chap->name, name);
 	chap->secret_bytes = (uint8_t)strlen(secret);
 	memcpy(chap->secret, secret, chap->secret_bytes);
+}
+
+/* The last of them has the key; the others have one that is too short. */
+static void boots_set(struct target_conf *conf)
+{
+	struct target_boot boots[TARGET_BOOTS_MAX] = {0};
+
+	for (unsigned i = 0; i < TARGET_BOOTS_MAX; i++) {
+		boots[i].id[0] = (uint8_t)i;
+		boots[i].secret_bytes = 3;
+	}
+	boots[TARGET_BOOTS_MAX - 1].secret_bytes = (uint8_t)strlen(BOOT_KEY);
+	memcpy(boots[TARGET_BOOTS_MAX - 1].secret, BOOT_KEY, strlen(BOOT_KEY));
+	boots[TARGET_BOOTS_MAX - 1].mutual_secret_bytes = (uint8_t)strlen(OPER_KEY);
+	memcpy(boots[TARGET_BOOTS_MAX - 1].mutual_secret, OPER_KEY, strlen(OPER_KEY));
+	assert(target_conf_set_boots(conf, boots, TARGET_BOOTS_MAX) == 0);
 }
 
 static void remember_challenge(struct fuzz *fuzz, const struct login_reply *reply)
@@ -100,6 +117,7 @@ static void expand(struct fuzz *fuzz, const uint8_t *text, size_t bytes)
 		case 1: put_response(fuzz, NODE_KEY); break;
 		case 2: put_response(fuzz, OPER_KEY); break;
 		case 3: put(fuzz, fuzz->challenge); break;
+		case 4: put_response(fuzz, BOOT_KEY); break;
 		default: fuzz->text[fuzz->text_bytes++] = text[i]; break;
 		}
 	}
@@ -136,6 +154,8 @@ static void check_reply(struct login *login, enum login_verdict verdict, struct 
 		check_params(login_params(login));
 		assert(login_initiator_name(login)[0]);
 		assert(login_is_discovery(login) || login_target(login));
+		if (login_by(login) == LOGIN_BY_BOOT)
+			assert(target_conf_boot(login_target(login), login_boot_id(login)));
 		login_finish(login, 1, reply);
 	}
 	assert(reply->text_bytes <= sizeof(reply->text));
@@ -201,6 +221,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		chap_set(&fuzz.discovery_chap, "look", NODE_KEY);
 	if (data[0] & 32)
 		env.find_chap_user = find_chap_user;
+	if (data[0] & 64)
+		boots_set(fuzz.conf);
 	env.discovery_chap = &fuzz.discovery_chap;
 	if (login_new(&env, &login) == 0) {
 		talk(&fuzz, login, data + 1, size - 1);

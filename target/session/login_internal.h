@@ -62,6 +62,8 @@ struct login {
 	enum chap_algorithm algorithm;
 	uint8_t chap_id;
 	uint8_t challenge[CHAP_CHALLENGE_BYTES];
+	enum login_by by;
+	uint8_t boot_id[LIMIT_BOOT_ID_BYTES];
 
 	uint16_t status;
 	char why[LOGIN_WHY_BYTES];

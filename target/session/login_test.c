@@ -907,6 +907,164 @@ static void mutual_chap(void **state)
 	talk_end(&talk);
 }
 
+/* --- credentials of boots --- */
+
+#define BOOT_KEY "boot-secret-%02u-0001"
+
+static void boots_set(struct target_conf *conf, unsigned count)
+{
+	struct target_boot boots[TARGET_BOOTS_MAX] = {0};
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		memset(boots[i].id, (int)i + 1, sizeof(boots[i].id));
+		boots[i].secret_bytes = (uint8_t)snprintf(key, sizeof(key), BOOT_KEY, i);
+		memcpy(boots[i].secret, key, boots[i].secret_bytes);
+		boots[i].mutual_secret_bytes =
+			(uint8_t)snprintf(key, sizeof(key), "mutual-of-boot-%02u", i);
+		memcpy(boots[i].mutual_secret, key, boots[i].mutual_secret_bytes);
+	}
+	assert_int_equal(target_conf_set_boots(conf, boots, count), 0);
+}
+
+static void assert_mutual(const struct talk *talk, const char *secret)
+{
+	uint8_t challenge[16], expected[CHAP_DIGEST_BYTES_MAX], response[CHAP_DIGEST_BYTES_MAX];
+	size_t bytes;
+
+	for (int i = 0; i < 16; i++)
+		challenge[i] = (uint8_t)(i + 1);
+	assert_string_equal(got(talk, "CHAP_N"), MUTUAL_USER);
+	assert_int_equal(wire_text_binary(got(talk, "CHAP_R"), response, sizeof(response), &bytes),
+			 0);
+	assert_int_equal(chap_response(CHAP_MD5, 9, (const uint8_t *)secret, strlen(secret),
+				       challenge, sizeof(challenge), expected),
+			 0);
+	assert_int_equal(bytes, 16);
+	assert_memory_equal(response, expected, 16);
+}
+
+/* Each secret of each boot is good, known apart, and answered with its own mutual secret; those
+ * that are not there are not. */
+static void boots_have_their_own_secrets(void **state)
+{
+	char key[64], mutual[64];
+	struct talk talk;
+
+	(void)state;
+	for (unsigned count = 0; count <= TARGET_BOOTS_MAX; count++) {
+		for (unsigned i = 0; i <= TARGET_BOOTS_MAX; i++) {
+			(void)snprintf(key, sizeof(key), BOOT_KEY, i);
+			(void)snprintf(mutual, sizeof(mutual), "mutual-of-boot-%02u", i);
+			talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+			boots_set(talk.conf, count);
+			chap_login(&talk, FIRST_CHAP, NODE_USER, key, MUTUAL_ASK);
+			if (i >= count) {
+				assert_refused(&talk, 0x0201);
+				assert_non_null(strstr(login_why(talk.login), "wrong CHAP secret"));
+				talk_end(&talk);
+				continue;
+			}
+			assert_int_equal(talk.verdict, LOGIN_MORE);
+			assert_mutual(&talk, mutual);
+			assert_int_equal(send_keys(&talk, T | CSG(1) | 3, ""), LOGIN_ADMIT);
+			assert_int_equal(login_by(talk.login), LOGIN_BY_BOOT);
+			assert_int_equal(login_boot_id(talk.login)[0], i + 1);
+			assert_int_equal(login_boot_id(talk.login)[7], i + 1);
+			talk_end(&talk);
+		}
+	}
+}
+
+/* The node's own and the operator's go on beside them, with the node's own mutual secret. */
+static void boots_stand_beside_the_others(void **state)
+{
+	static const struct {
+		const char *user, *key;
+		enum login_by by;
+	} others[] = {{NODE_USER, NODE_KEY, LOGIN_BY_NODE},
+		      {OPER_USER, OPER_KEY, LOGIN_BY_OPERATOR}};
+	struct talk talk;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+		boots_set(talk.conf, TARGET_BOOTS_MAX);
+		assert_int_equal(
+			chap_login(&talk, FIRST_CHAP, others[i].user, others[i].key, MUTUAL_ASK),
+			LOGIN_MORE);
+		assert_mutual(&talk, MUTUAL_KEY);
+		assert_int_equal(send_keys(&talk, T | CSG(1) | 3, ""), LOGIN_ADMIT);
+		assert_int_equal(login_by(talk.login), others[i].by);
+		talk_end(&talk);
+	}
+	talk_begin(&talk, NO_AUTH);
+	assert_int_equal(send_keys(&talk, T | CSG(1) | 3, FIRST), LOGIN_ADMIT);
+	assert_int_equal(login_by(talk.login), LOGIN_BY_NOBODY);
+	talk_end(&talk);
+}
+
+static void boots_serve_only_their_node(void **state)
+{
+	char key[64];
+	struct talk talk;
+
+	(void)state;
+	(void)snprintf(key, sizeof(key), BOOT_KEY, 0);
+	/* With another initiator name, under another user, with the mutual secret. */
+	talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+	boots_set(talk.conf, 1);
+	chap_login(&talk,
+		   "InitiatorName=iqn.2000-01.com.other\nTargetName=" TARGET
+		   "\nSessionType=Normal\nAuthMethod=CHAP,None\n",
+		   NODE_USER, key, "");
+	assert_refused(&talk, 0x0202);
+	talk_end(&talk);
+	talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+	boots_set(talk.conf, 1);
+	chap_login(&talk, FIRST_CHAP, OPER_USER, key, "");
+	assert_refused(&talk, 0x0201);
+	talk_end(&talk);
+	talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+	boots_set(talk.conf, 1);
+	chap_login(&talk, FIRST_CHAP, NODE_USER, "mutual-of-boot-00", "");
+	assert_refused(&talk, 0x0201);
+	talk_end(&talk);
+	/* One secret for both directions is refused here too. */
+	talk_begin(&talk, WITH_NODE | WITH_OPERATOR | WITH_MUTUAL);
+	boots_set(talk.conf, 1);
+	memcpy(talk.conf->boots[0].mutual_secret, key, strlen(key));
+	talk.conf->boots[0].mutual_secret_bytes = (uint8_t)strlen(key);
+	chap_login(&talk, FIRST_CHAP, NODE_USER, key, MUTUAL_ASK);
+	assert_refused(&talk, 0x0201);
+	assert_non_null(strstr(login_why(talk.login), "share one secret"));
+	talk_end(&talk);
+	/* A secret that is too short to be one never lets anybody in. */
+	talk_begin(&talk, WITH_NODE);
+	boots_set(talk.conf, 1);
+	talk.conf->boots[0].secret_bytes = LIMIT_CHAP_SECRET_BYTES_MIN - 1;
+	key[LIMIT_CHAP_SECRET_BYTES_MIN - 1] = '\0';
+	chap_login(&talk, FIRST_CHAP, NODE_USER, key, "");
+	assert_refused(&talk, 0x0201);
+	talk_end(&talk);
+}
+
+static void boots_prove_a_discovery(void **state)
+{
+	char key[64];
+	struct talk talk;
+
+	(void)state;
+	(void)snprintf(key, sizeof(key), BOOT_KEY, 3);
+	talk_begin(&talk, WITH_NODE | WITH_OPERATOR | DISCOVERY_USERS);
+	boots_set(talk.conf, 4);
+	assert_int_equal(chap_login(&talk, DISCOVERY "AuthMethod=CHAP,None\n", NODE_USER, key, ""),
+			 LOGIN_MORE);
+	assert_int_equal(send_keys(&talk, T | CSG(1) | 3, ""), LOGIN_ADMIT);
+	assert_ptr_equal(login_target(talk.login), talk.conf);
+	talk_end(&talk);
+}
+
 static void mutual_chap_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -1054,6 +1212,10 @@ int main(void)
 		cmocka_unit_test(names_compared_without_case),
 		cmocka_unit_test(any_initiator_without_a_name_in_the_conf),
 		cmocka_unit_test(mutual_chap),
+		cmocka_unit_test(boots_have_their_own_secrets),
+		cmocka_unit_test(boots_stand_beside_the_others),
+		cmocka_unit_test(boots_serve_only_their_node),
+		cmocka_unit_test(boots_prove_a_discovery),
 		cmocka_unit_test(mutual_chap_refused),
 		cmocka_unit_test(reflected_challenge),
 		cmocka_unit_test(discovery_by_chap_user),

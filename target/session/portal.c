@@ -15,15 +15,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "session/session_internal.h"
 
 #define BACKLOG         1024
 #define ACCEPT_RETRY_MS 100
-#define PORT_WAIT_MS    1000
 #define PORT_RETRY_MS   10
+#define PORT_TELL_MS    500
 /* Accepted in one go before the cancel took effect. */
 #define ACCEPT_SLACK_MAX 256
+
+unsigned portal_wait_ms = 10000;
 
 /* --- addresses --- */
 
@@ -168,26 +171,33 @@ static bool split(const char *text, char host[LIMIT_ADDRESS_TEXT_BYTES],
 }
 
 /*
- * A lunrootd that was killed still has its port for some milliseconds: the kernel takes an
- * io_uring, and the listening socket that an accept in it holds, apart after the process is gone.
- * Whoever starts us again at once must not be told that the port is taken.
+ * A lunrootd that was killed still has its port for some milliseconds, on a busy machine for some
+ * seconds: the kernel takes an io_uring, and the listening socket that an accept in it holds, apart
+ * after the process is gone. Whoever starts us again at once must not be told that the port is
+ * taken.
  */
-static int bind_patiently(int fd, const struct addrinfo *info)
+static int bind_patiently(int fd, const struct addrinfo *info, const char *portal)
 {
 	const struct timespec pause = {.tv_nsec = PORT_RETRY_MS * 1000000};
-	bool bound = false;
+	const uint64_t begin_ms = clock_ms();
+	bool bound = false, told = false;
 
-	for (unsigned waited_ms = 0;; waited_ms += PORT_RETRY_MS) {
+	for (;;) {
+		uint64_t waited_ms = clock_ms() - begin_ms;
+
 		bound = bound || bind(fd, info->ai_addr, info->ai_addrlen) == 0;
 		if (bound && listen(fd, BACKLOG) == 0)
 			return 0;
-		if (errno != EADDRINUSE || waited_ms >= PORT_WAIT_MS)
+		if (errno != EADDRINUSE || waited_ms >= portal_wait_ms)
 			return errno;
+		if (waited_ms >= PORT_TELL_MS && !told)
+			log_info("portal %s: waiting for the process that has this port", portal);
+		told |= waited_ms >= PORT_TELL_MS;
 		(void)nanosleep(&pause, NULL);
 	}
 }
 
-static int bind_and_listen(int fd, const struct addrinfo *info)
+static int bind_and_listen(int fd, const struct addrinfo *info, const char *portal)
 {
 	int one = 1;
 
@@ -195,7 +205,7 @@ static int bind_and_listen(int fd, const struct addrinfo *info)
 	/* So that 0.0.0.0 and [::] can stand side by side. */
 	if (info->ai_family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	return bind_patiently(fd, info);
+	return bind_patiently(fd, info, portal);
 }
 
 static void accept_done(struct ring_op *op, int res);
@@ -221,7 +231,7 @@ int portal_listen(struct server *server, const char *text,
 		return refuse(err, text,
 			      "unknown address; give it in numbers, like 192.168.1.2:3260");
 	fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-	r = fd < 0 ? errno : bind_and_listen(fd, info);
+	r = fd < 0 ? errno : bind_and_listen(fd, info, text);
 	freeaddrinfo(info);
 	if (r != 0)
 		return listen_error(err, r, host, port);

@@ -87,12 +87,20 @@ int server_listen(struct server *server, const char *portal,
 struct start_msg {
 	struct mailbox_msg msg;
 	struct server *server;
+	unsigned reactor;
 };
 
+/* From reactor to reactor, behind the targets that each was given before: who logs in first finds
+ * them all. */
 static void start_accepting(struct mailbox_msg *msg)
 {
 	struct start_msg *start = CONTAINER_OF(msg, struct start_msg, msg);
 
+	if (start->reactor > 0) {
+		start->reactor--;
+		ring_post(start->server->reactors[start->reactor].ring, msg);
+		return;
+	}
 	portals_start(start->server);
 	free(start);
 }
@@ -126,7 +134,8 @@ int server_start(struct server *server)
 	server->started = true;
 	start->server = server;
 	start->msg.run = start_accepting;
-	ring_post(server->reactors[0].ring, &start->msg);
+	start->reactor = server->reactor_count - 1;
+	ring_post(server->reactors[start->reactor].ring, &start->msg);
 	return 0;
 }
 
@@ -159,6 +168,13 @@ static struct entry *entry_by_name(struct server *server, const char *name)
 			return entry;
 	}
 	return NULL;
+}
+
+struct reactor *server_reactor_of(struct server *server, const uint8_t uuid[16])
+{
+	struct entry *entry = entry_by_uuid(server, uuid);
+
+	return entry ? entry->reactor : NULL;
 }
 
 struct target_conf *server_find_target(struct server *server, const char *name,
@@ -235,10 +251,11 @@ struct request {
 	struct reactor *reactor;
 	struct entry *entry;
 	struct target_conf *conf;
+	uint8_t uuid[16]; /* hold, resume, remove: by then the entry may be gone */
 	server_cb cb;
 	void *arg;
 	int res;
-	bool force;
+	bool force, unused;
 	bool drop_entry; /* at the end */
 	unsigned unit_count;
 	struct server_unit units[];
@@ -323,12 +340,6 @@ static void add_run(struct mailbox_msg *msg)
 		request_answer(request, r);
 }
 
-static void free_disks(const struct server_unit *units, unsigned unit_count)
-{
-	for (unsigned i = 0; i < unit_count; i++)
-		units[i].disk->ops->free(units[i].disk);
-}
-
 static struct reactor *least_loaded(struct server *server)
 {
 	struct reactor *best = &server->reactors[0];
@@ -356,7 +367,7 @@ static bool luns_differ(const struct server_unit *units, unsigned unit_count)
 static void add_failed(struct request *request, int res, const struct server_unit *units,
 		       unsigned unit_count, struct target_conf *conf, server_cb cb, void *arg)
 {
-	free_disks(units, unit_count);
+	units_free(units, unit_count);
 	target_conf_unref(conf);
 	if (request)
 		request_answer(request, res);
@@ -447,7 +458,7 @@ static void remove_done(void *arg, int res)
 static void remove_run(struct mailbox_msg *msg)
 {
 	struct request *request = CONTAINER_OF(msg, struct request, msg);
-	struct target *target = target_find(request->reactor, request->entry->conf->uuid);
+	struct target *target = target_find(request->reactor, request->uuid);
 
 	if (!target || target->removing) {
 		request_answer(request, -ENOENT);
@@ -461,6 +472,21 @@ static void remove_run(struct mailbox_msg *msg)
 	target_close(target, remove_done, request);
 }
 
+/* To the reactor of the target with that uuid, or the answer that there is none. */
+static void request_send_to(struct request *request, const uint8_t uuid[16],
+			    void (*run)(struct mailbox_msg *msg))
+{
+	request->entry = entry_by_uuid(request->server, uuid);
+	memcpy(request->uuid, uuid, sizeof(request->uuid));
+	if (!request->entry) {
+		units_free(request->units, request->unit_count);
+		request_answer(request, -ENOENT);
+		return;
+	}
+	request->reactor = request->entry->reactor;
+	request_send(request, run);
+}
+
 void server_target_remove(struct server *server, const uint8_t uuid[16], bool force, server_cb cb,
 			  void *arg)
 {
@@ -470,14 +496,66 @@ void server_target_remove(struct server *server, const uint8_t uuid[16], bool fo
 		cb(arg, -ENOMEM);
 		return;
 	}
-	request->entry = entry_by_uuid(server, uuid);
 	request->force = force;
-	if (!request->entry) {
+	request_send_to(request, uuid, remove_run);
+}
+
+static void hold_done(void *arg, int res)
+{
+	request_answer(arg, res);
+}
+
+static void hold_run(struct mailbox_msg *msg)
+{
+	struct request *request = CONTAINER_OF(msg, struct request, msg);
+	struct target *target = target_find(request->reactor, request->uuid);
+
+	if (target)
+		target_hold(target, request->unused, hold_done, request);
+	else
 		request_answer(request, -ENOENT);
+}
+
+void server_target_hold(struct server *server, const uint8_t uuid[16], bool unused, server_cb cb,
+			void *arg)
+{
+	struct request *request = request_new(server, 0, cb, arg);
+
+	if (!request) {
+		cb(arg, -ENOMEM);
 		return;
 	}
-	request->reactor = request->entry->reactor;
-	request_send(request, remove_run);
+	request->unused = unused;
+	request_send_to(request, uuid, hold_run);
+}
+
+static void resume_run(struct mailbox_msg *msg)
+{
+	struct request *request = CONTAINER_OF(msg, struct request, msg);
+	struct target *target = target_find(request->reactor, request->uuid);
+
+	if (target) {
+		request_answer(request, target_resume(target, request->units, request->unit_count));
+		return;
+	}
+	units_free(request->units, request->unit_count);
+	request_answer(request, -ENOENT);
+}
+
+void server_target_resume(struct server *server, const uint8_t uuid[16],
+			  const struct server_unit *units, unsigned unit_count, server_cb cb,
+			  void *arg)
+{
+	struct request *request = request_new(server, unit_count, cb, arg);
+
+	if (!request) {
+		units_free(units, unit_count);
+		cb(arg, -ENOMEM);
+		return;
+	}
+	if (unit_count)
+		memcpy(request->units, units, unit_count * sizeof(*units));
+	request_send_to(request, uuid, resume_run);
 }
 
 /* --- statistics: one message that visits all reactors --- */
@@ -631,7 +709,8 @@ static void stop_end(struct reactor *reactor)
 
 void reactor_check_stopped(struct reactor *reactor)
 {
-	if (reactor->stopping && list_empty(&reactor->conns) && list_empty(&reactor->targets))
+	if (reactor->stopping && list_empty(&reactor->conns) && list_empty(&reactor->targets) &&
+	    reactor->file_read_count == 0)
 		stop_end(reactor);
 }
 

@@ -3,13 +3,14 @@
  * management, and what happens to peers that break the rules.
  */
 #include <errno.h>
+#include <poll.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -47,76 +48,20 @@ static void login_with(struct peer *peer, unsigned target, const char *keys)
 	peer_clear_attention(peer);
 }
 
-static void sleep_ms(unsigned ms)
-{
-	const struct timespec ts_sleep = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-
-	nanosleep(&ts_sleep, NULL);
-}
-
 static void fill(uint8_t *data, size_t bytes, unsigned seed)
 {
 	for (size_t i = 0; i < bytes; i++)
 		data[i] = (uint8_t)(i * 7 + i / 512 + seed);
 }
 
-/* Reads through Data-In, checking its numbers. */
-static void read_back(struct peer *peer, uint32_t lba, uint16_t blocks, uint8_t *to)
-{
-	uint32_t bytes = (uint32_t)blocks * 512, at = 0, datasn = 0;
-	struct wire_scsi_cmd cmd;
-
-	peer_command(peer, &cmd, 0x28, WIRE_CMD_FINAL | WIRE_CMD_READ, lba, blocks);
-	peer_send(peer, &cmd, NULL, 0);
-	while (at < bytes) {
-		assert_true(peer_recv(peer, &pdu));
-		assert_int_equal(pdu.bhs.opcode, WIRE_OP_DATA_IN);
-		assert_int_equal(be32_get(pdu.data_in.itt), peer->itt);
-		assert_int_equal(be32_get(pdu.data_in.datasn), datasn++);
-		assert_int_equal(be32_get(pdu.data_in.offset_bytes), at);
-		memcpy(to + at, pdu.data, pdu.data_bytes);
-		at += pdu.data_bytes;
-		assert_int_equal(!!(pdu.data_in.flags & WIRE_DATA_STATUS), at == bytes);
-	}
-	assert_true(pdu.data_in.flags & WIRE_FINAL);
-	assert_int_equal(be32_get(pdu.data_in.statsn), peer->expstatsn++);
-}
-
-static void expect(struct peer *peer, uint8_t opcode)
-{
-	assert_true(peer_recv(peer, &pdu));
-	if (pdu.bhs.opcode != opcode)
-		fail_msg("got opcode %02x, not %02x", pdu.bhs.opcode, opcode);
-}
-
 static void expect_reject(struct peer *peer, uint8_t reason, const void *header)
 {
-	expect(peer, WIRE_OP_REJECT);
+	peer_expect(peer, WIRE_OP_REJECT, &pdu);
 	assert_int_equal(pdu.reject.reason, reason);
 	assert_int_equal(be32_get(pdu.reject.itt), WIRE_TAG_NONE);
 	assert_int_equal(be32_get(pdu.reject.statsn), peer->expstatsn++);
 	assert_int_equal(pdu.data_bytes, WIRE_BHS_BYTES);
 	assert_memory_equal(pdu.data, header, WIRE_BHS_BYTES);
-}
-
-static void tmf(struct peer *peer, uint8_t function, uint32_t ref_itt, uint32_t refcmdsn)
-{
-	struct wire_tmf_req req = {.opcode = WIRE_OP_TMF_REQ | WIRE_IMMEDIATE,
-				   .function = WIRE_FINAL | function};
-
-	be32_put(&req.itt, 0x7777);
-	be32_put(&req.ref_tag, ref_itt);
-	be32_put(&req.cmdsn, peer->cmdsn);
-	be32_put(&req.refcmdsn, refcmdsn);
-	peer_send(peer, &req, NULL, 0);
-}
-
-static void expect_tmf(struct peer *peer, uint8_t response)
-{
-	expect(peer, WIRE_OP_TMF_RSP);
-	assert_int_equal(pdu.tmf.response, response);
-	assert_int_equal(be32_get(pdu.tmf.itt), 0x7777);
-	assert_int_equal(be32_get(pdu.tmf.statsn), peer->expstatsn++);
 }
 
 /* --- data --- */
@@ -158,7 +103,7 @@ static void write_and_read(const char *keys)
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 8, 16);
 	peer_send(&peer, &cmd, out, 8192);
 	peer_expect_status(&peer, peer.itt, 0, 0, 0);
-	read_back(&peer, 8, 16, in);
+	peer_read(&peer, 8, 16, in);
 	assert_memory_equal(in, out, 8192);
 	peer_close(&peer);
 }
@@ -194,7 +139,7 @@ static void r2t_sequences(void **state)
 	peer_send(&peer, &cmd, NULL, 0);
 	while (sent < sizeof(out)) {
 		while (asked < sizeof(out) / 8192 && asked < answered + 2) {
-			expect(&peer, WIRE_OP_R2T);
+			peer_expect(&peer, WIRE_OP_R2T, &pdu);
 			assert_int_equal(be32_get(pdu.r2t.itt), peer.itt);
 			assert_int_equal(be32_get(pdu.r2t.r2tsn), asked);
 			assert_int_equal(be32_get(pdu.r2t.offset_bytes), asked * 8192);
@@ -210,7 +155,7 @@ static void r2t_sequences(void **state)
 		answered++;
 	}
 	peer_expect_status(&peer, peer.itt, 0, 0, 0);
-	read_back(&peer, 0, 64, in);
+	peer_read(&peer, 0, 64, in);
 	assert_memory_equal(in, out, sizeof(out));
 	peer_close(&peer);
 }
@@ -229,12 +174,12 @@ static void unsolicited_then_r2t(void **state)
 	peer_send(&peer, &cmd, out, 4096);
 	peer_data_out(&peer, peer.itt, WIRE_TAG_NONE, 0, 4096, false, out + 4096, 5000);
 	peer_data_out(&peer, peer.itt, WIRE_TAG_NONE, 1, 9096, true, out + 9096, 7288);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	assert_int_equal(be32_get(pdu.r2t.offset_bytes), 16384);
 	assert_int_equal(be32_get(pdu.r2t.desired_bytes), 16384);
 	peer_data_out(&peer, peer.itt, be32_get(pdu.r2t.ttt), 0, 16384, true, out + 16384, 16384);
 	peer_expect_status(&peer, peer.itt, 0, 0, 0);
-	read_back(&peer, 100, 64, in);
+	peer_read(&peer, 100, 64, in);
 	assert_memory_equal(in, out, sizeof(out));
 	peer_close(&peer);
 }
@@ -252,19 +197,19 @@ static void edtl_and_cdb_differ(void **state)
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 2);
 	be32_put(&cmd.edtl_bytes, 512);
 	peer_send(&peer, &cmd, out, 512);
-	expect(&peer, WIRE_OP_SCSI_RSP);
+	peer_expect(&peer, WIRE_OP_SCSI_RSP, &pdu);
 	peer.expstatsn++;
 	assert_true(pdu.rsp.flags & WIRE_RSP_OVERFLOW);
 	assert_int_equal(be32_get(pdu.rsp.residual_count), 512);
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 4, 2);
 	be32_put(&cmd.edtl_bytes, 4096);
 	peer_send(&peer, &cmd, out, 4096);
-	expect(&peer, WIRE_OP_SCSI_RSP);
+	peer_expect(&peer, WIRE_OP_SCSI_RSP, &pdu);
 	peer.expstatsn++;
 	assert_int_equal(pdu.rsp.status, 0);
 	assert_true(pdu.rsp.flags & WIRE_RSP_UNDERFLOW);
 	assert_int_equal(be32_get(pdu.rsp.residual_count), 4096 - 1024);
-	read_back(&peer, 0, 8, in);
+	peer_read(&peer, 0, 8, in);
 	for (unsigned i = 0; i < 4096; i++)
 		assert_int_equal(in[i], i < 512 || (i >= 2048 && i < 3072) ? 0x55 : 0);
 	peer_close(&peer);
@@ -299,7 +244,7 @@ static void unexpected_data(void **state)
 	/* An R2T that gets less than it asked for. */
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 2);
 	peer_send(&peer, &cmd, NULL, 0);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	peer_data_out(&peer, peer.itt, be32_get(pdu.r2t.ttt), 0, 0, true, out, 512);
 	peer_expect_status(&peer, peer.itt, 2, 0xb, 0x0c0d);
 	peer_close(&peer);
@@ -317,7 +262,7 @@ static void data_out_for_nobody(void **state)
 	be32_put(&out.ttt, 77);
 	peer_send(&peer, &out, data, sizeof(data));
 	expect_reject(&peer, WIRE_REJECT_INVALID_FIELD, &out);
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	peer_close(&peer);
 }
 
@@ -337,7 +282,7 @@ static void wrong_data_digest(void **state)
 	peer_send_bytes(&peer, stream, sizeof(stream)); /* a digest of zeros */
 	expect_reject(&peer, WIRE_REJECT_DATA_DIGEST, &cmd);
 	peer_expect_status(&peer, peer.itt, 2, 0xb, 0x4705);
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	for (unsigned i = 0; i < 512; i++)
 		assert_int_equal(data[i], 0);
 	peer_close(&peer);
@@ -372,9 +317,9 @@ static void reads_of_a_slow_reader(void **state)
 		peer_command(&peer, &cmd, 0x28, WIRE_CMD_FINAL | WIRE_CMD_READ, 0, BLOCKS);
 		peer_send(&peer, &cmd, NULL, 0);
 	}
-	sleep_ms(300);
+	test_sleep_ms(300);
 	while (got < COUNT) {
-		expect(&peer, WIRE_OP_DATA_IN);
+		peer_expect(&peer, WIRE_OP_DATA_IN, &pdu);
 		bytes += pdu.data_bytes;
 		if (!(pdu.data_in.flags & WIRE_DATA_STATUS))
 			continue;
@@ -434,17 +379,17 @@ static void ordered_waits_for_data(void **state)
 	memset(data, 0x66, sizeof(data));
 	peer_command(&peer, &write, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &write, NULL, 0);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	ttt = be32_get(pdu.r2t.ttt);
 	peer_command(&peer, &ordered, 0x28, WIRE_CMD_FINAL | WIRE_CMD_READ | WIRE_ATTR_ORDERED, 0,
 		     1);
 	peer_send(&peer, &ordered, NULL, 0);
 	peer_command(&peer, &after, 0x00, WIRE_CMD_FINAL | WIRE_ATTR_SIMPLE, 0, 0);
 	peer_send(&peer, &after, NULL, 0);
-	sleep_ms(50);
+	test_sleep_ms(50);
 	peer_data_out(&peer, be32_get(write.itt), ttt, 0, 0, true, data, 512);
 	peer_expect_status(&peer, be32_get(write.itt), 0, 0, 0);
-	expect(&peer, WIRE_OP_DATA_IN);
+	peer_expect(&peer, WIRE_OP_DATA_IN, &pdu);
 	assert_int_equal(be32_get(pdu.data_in.itt), be32_get(ordered.itt));
 	assert_memory_equal(pdu.data, data, 512);
 	peer.expstatsn++;
@@ -452,11 +397,11 @@ static void ordered_waits_for_data(void **state)
 	/* Aborting what stands before it lets it go. */
 	peer_command(&peer, &write, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &write, NULL, 0);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	peer_command(&peer, &ordered, 0x00, WIRE_CMD_FINAL | WIRE_ATTR_ORDERED, 0, 0);
 	peer_send(&peer, &ordered, NULL, 0);
-	tmf(&peer, WIRE_TMF_ABORT_TASK, be32_get(write.itt), be32_get(write.cmdsn));
-	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, be32_get(write.itt), be32_get(write.cmdsn));
+	peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	peer_expect_status(&peer, be32_get(ordered.itt), 0, 0, 0);
 	peer_close(&peer);
 }
@@ -478,7 +423,7 @@ static void cmdsn_outside_of_window(void **state)
 	be32_put(&cmd.cmdsn, peer.cmdsn + LIMIT_SESSION_COMMANDS);
 	peer_send(&peer, &cmd, NULL, 0);
 	/* Nothing is said; the right one is answered. */
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	peer_close(&peer);
 }
 
@@ -499,11 +444,11 @@ static void cmdsn_out_of_order(void **state)
 	peer_data_out(&peer, be32_get(second.itt), WIRE_TAG_NONE, 0, 256, true, data + 256, 256);
 	peer_send(&peer, &first, NULL, 0);
 	for (unsigned i = 0; i < 3; i++) {
-		expect(&peer, WIRE_OP_SCSI_RSP);
+		peer_expect(&peer, WIRE_OP_SCSI_RSP, &pdu);
 		assert_int_equal(pdu.rsp.status, 0);
 		peer.expstatsn++;
 	}
-	read_back(&peer, 50, 1, in);
+	peer_read(&peer, 50, 1, in);
 	assert_memory_equal(in, data, 512);
 	peer_close(&peer);
 }
@@ -518,7 +463,7 @@ static void same_itt_twice(void **state)
 	login_with(&peer, TEST_PRIVATE, NULL);
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &cmd, NULL, 0);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	itt = peer.itt;
 	peer_command(&peer, &cmd, 0x00, WIRE_CMD_FINAL, 0, 0);
 	be32_put(&cmd.itt, itt);
@@ -540,7 +485,7 @@ static void too_many_immediate(void **state)
 		be32_put(&cmd.cmdsn, --peer.cmdsn);
 		peer_send(&peer, &cmd, NULL, 0);
 		if (i < LIMIT_IMMEDIATE_COMMANDS)
-			expect(&peer, WIRE_OP_R2T);
+			peer_expect(&peer, WIRE_OP_R2T, &pdu);
 		else
 			expect_reject(&peer, WIRE_REJECT_TOO_MANY_IMMEDIATE, &cmd);
 	}
@@ -562,14 +507,14 @@ static void takeover_waits_for_the_old_write(void **state)
 	peer_command(&old, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&old, &cmd, data, 512);
 	while (atomic_load(&test_writes_begun) == 0)
-		sleep_ms(1);
+		test_sleep_ms(1);
 	assert_int_equal(atomic_load(&test_writes_done), 0);
 	/* Another ISID, as after iPXE. */
 	assert_int_equal(peer_login(&young, ts.port, &login), 0);
 	assert_int_equal(atomic_load(&test_writes_done), 1);
 	assert_true(peer_is_closed(&old));
 	peer_clear_attention(&young);
-	read_back(&young, 0, 1, data);
+	peer_read(&young, 0, 1, data);
 	assert_int_equal(data[0], 0x42);
 	peer_close(&old);
 	peer_close(&young);
@@ -586,7 +531,7 @@ static void another_name_is_refused(void **state)
 	login_with(&node, TEST_PRIVATE, NULL);
 	assert_int_equal(peer_login(&tool, ts.port, &login), WIRE_LOGIN_UNAVAILABLE);
 	assert_true(peer_is_closed(&tool));
-	read_back(&node, 0, 1, data);
+	peer_read(&node, 0, 1, data);
 	peer_close(&node);
 	peer_close(&tool);
 	/* When the first has gone there is room. */
@@ -596,7 +541,7 @@ static void another_name_is_refused(void **state)
 		peer_close(&tool);
 		if (status == 0)
 			return;
-		sleep_ms(10);
+		test_sleep_ms(10);
 	}
 	fail();
 }
@@ -611,13 +556,13 @@ static void shared_sessions(void **state)
 	login_with(&first, TEST_SHARED, NULL);
 	assert_int_equal(peer_login(&second, ts.port, &login), 0);
 	peer_clear_attention(&second);
-	read_back(&first, 0, 1, data);
+	peer_read(&first, 0, 1, data);
 	/* The same name and ISID: the session is reinstated, the other is untouched. */
 	assert_int_equal(peer_login(&third, ts.port, &login), 0);
 	assert_true(peer_is_closed(&second));
 	peer_clear_attention(&third);
-	read_back(&third, 0, 1, data);
-	read_back(&first, 0, 1, data);
+	peer_read(&third, 0, 1, data);
+	peer_read(&first, 0, 1, data);
 	peer_close(&first);
 	peer_close(&second);
 	peer_close(&third);
@@ -710,12 +655,12 @@ static void logout_with_a_write_in_flight(void **state)
 	/* This one waits for data and ends without an answer. */
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &cmd, NULL, 0);
-	expect(&peer, WIRE_OP_R2T);
+	peer_expect(&peer, WIRE_OP_R2T, &pdu);
 	be32_put(&req.itt, 0x999);
 	be32_put(&req.cmdsn, peer.cmdsn);
 	peer_send(&peer, &req, NULL, 0);
 	peer_expect_status(&peer, peer.itt - 1, 0, 0, 0);
-	expect(&peer, WIRE_OP_LOGOUT_RSP);
+	peer_expect(&peer, WIRE_OP_LOGOUT_RSP, &pdu);
 	assert_int_equal(atomic_load(&test_writes_done), 1);
 	assert_int_equal(pdu.logout.response, WIRE_LOGOUT_CLOSED);
 	assert_int_equal(be32_get(pdu.logout.itt), 0x999);
@@ -733,16 +678,16 @@ static void logout_of_others(void **state)
 	req.reason = WIRE_FINAL | WIRE_LOGOUT_CONNECTION;
 	be16_put(&req.cid, 5);
 	peer_send(&peer, &req, NULL, 0);
-	expect(&peer, WIRE_OP_LOGOUT_RSP);
+	peer_expect(&peer, WIRE_OP_LOGOUT_RSP, &pdu);
 	assert_int_equal(pdu.logout.response, WIRE_LOGOUT_NO_CID);
 	req.reason = WIRE_FINAL | WIRE_LOGOUT_RECOVERY;
 	peer_send(&peer, &req, NULL, 0);
-	expect(&peer, WIRE_OP_LOGOUT_RSP);
+	peer_expect(&peer, WIRE_OP_LOGOUT_RSP, &pdu);
 	assert_int_equal(pdu.logout.response, WIRE_LOGOUT_NO_RECOVERY);
 	req.reason = WIRE_FINAL | WIRE_LOGOUT_CONNECTION;
 	be16_put(&req.cid, 0);
 	peer_send(&peer, &req, NULL, 0);
-	expect(&peer, WIRE_OP_LOGOUT_RSP);
+	peer_expect(&peer, WIRE_OP_LOGOUT_RSP, &pdu);
 	assert_int_equal(pdu.logout.response, WIRE_LOGOUT_CLOSED);
 	assert_true(peer_is_closed(&peer));
 	peer_close(&peer);
@@ -762,12 +707,12 @@ static void abort_a_running_write(void **state)
 	atomic_store(&test_write_delay_ms, 200);
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &cmd, data, 512);
-	tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
-	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
+	peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	assert_int_equal(atomic_load(&test_writes_done), 1);
-	tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
-	expect_tmf(&peer, WIRE_TMF_NO_TASK);
-	read_back(&peer, 0, 1, data);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
+	peer_expect_tmf(&peer, WIRE_TMF_NO_TASK);
+	peer_read(&peer, 0, 1, data);
 	peer_close(&peer);
 }
 
@@ -786,13 +731,13 @@ static void abort_a_write_that_waits(void **state)
 	for (size_t i = 0; i < ARRAY_COUNT(functions); i++) {
 		peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 		peer_send(&peer, &cmd, NULL, 0);
-		expect(&peer, WIRE_OP_R2T);
+		peer_expect(&peer, WIRE_OP_R2T, &pdu);
 		ttt = be32_get(pdu.r2t.ttt);
-		tmf(&peer, functions[i], peer.itt, peer.cmdsn - 1);
+		peer_tmf(&peer, functions[i], peer.itt, peer.cmdsn - 1);
 		peer_data_out(&peer, peer.itt, ttt, 0, 0, true, data, 512);
-		expect_tmf(&peer, WIRE_TMF_COMPLETE);
+		peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	}
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	assert_int_equal(data[0], 0);
 	assert_int_equal(atomic_load(&test_writes_begun), 0);
 	peer_close(&peer);
@@ -807,25 +752,25 @@ static void abort_what_has_not_come(void **state)
 	(void)state;
 	login_with(&peer, TEST_PRIVATE, NULL);
 	peer.cmdsn++; /* a command that is lost on the way */
-	tmf(&peer, WIRE_TMF_ABORT_TASK, 0x5555, peer.cmdsn - 1);
-	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, 0x5555, peer.cmdsn - 1);
+	peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	/* The window has moved on. */
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	/* Out of the window. */
-	tmf(&peer, WIRE_TMF_ABORT_TASK, 0x5555, peer.cmdsn - 500);
-	expect_tmf(&peer, WIRE_TMF_NO_TASK);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, 0x5555, peer.cmdsn - 500);
+	peer_expect_tmf(&peer, WIRE_TMF_NO_TASK);
 	/* One that is held. */
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	be32_put(&cmd.cmdsn, peer.cmdsn++);
 	peer_send(&peer, &cmd, data, 512);
-	tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
-	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_tmf(&peer, WIRE_TMF_ABORT_TASK, peer.itt, peer.cmdsn - 1);
+	peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	peer.cmdsn -= 2;
 	peer_command(&peer, &cmd, 0x00, WIRE_CMD_FINAL, 0, 0);
 	peer_send(&peer, &cmd, NULL, 0);
 	peer_expect_status(&peer, peer.itt, 0, 0, 0);
 	peer.cmdsn++;
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	assert_int_equal(atomic_load(&test_writes_begun), 0);
 	peer_close(&peer);
 }
@@ -844,9 +789,9 @@ static void lun_reset_reaches_all(void **state)
 	peer_clear_attention(&second);
 	peer_command(&second, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&second, &cmd, NULL, 0);
-	expect(&second, WIRE_OP_R2T);
-	tmf(&first, WIRE_TMF_LUN_RESET, 0, 0);
-	expect_tmf(&first, WIRE_TMF_COMPLETE);
+	peer_expect(&second, WIRE_OP_R2T, &pdu);
+	peer_tmf(&first, WIRE_TMF_LUN_RESET, 0, 0);
+	peer_expect_tmf(&first, WIRE_TMF_COMPLETE);
 	peer_command(&first, &cmd, 0x00, WIRE_CMD_FINAL, 0, 0);
 	peer_send(&first, &cmd, NULL, 0);
 	peer_expect_status(&first, first.itt, 2, 6, 0x2903);
@@ -854,8 +799,8 @@ static void lun_reset_reaches_all(void **state)
 	peer_send(&second, &cmd, NULL, 0);
 	peer_expect_status(&second, second.itt, 2, 6, 0x2903);
 	/* Cold: all connections go. */
-	tmf(&first, WIRE_TMF_TARGET_COLD_RESET, 0, 0);
-	expect_tmf(&first, WIRE_TMF_COMPLETE);
+	peer_tmf(&first, WIRE_TMF_TARGET_COLD_RESET, 0, 0);
+	peer_expect_tmf(&first, WIRE_TMF_COMPLETE);
 	assert_true(peer_is_closed(&first));
 	assert_true(peer_is_closed(&second));
 	peer_close(&first);
@@ -868,14 +813,14 @@ static void functions_we_do_not_have(void **state)
 
 	(void)state;
 	login_with(&peer, TEST_PRIVATE, NULL);
-	tmf(&peer, WIRE_TMF_CLEAR_ACA, 0, 0);
-	expect_tmf(&peer, WIRE_TMF_UNSUPPORTED);
-	tmf(&peer, WIRE_TMF_TASK_REASSIGN, 0, 0);
-	expect_tmf(&peer, WIRE_TMF_NO_REASSIGN);
-	tmf(&peer, WIRE_TMF_QUERY_TASK, 0, 0);
-	expect_tmf(&peer, WIRE_TMF_UNSUPPORTED);
-	tmf(&peer, WIRE_TMF_TARGET_WARM_RESET, 0, 0);
-	expect_tmf(&peer, WIRE_TMF_COMPLETE);
+	peer_tmf(&peer, WIRE_TMF_CLEAR_ACA, 0, 0);
+	peer_expect_tmf(&peer, WIRE_TMF_UNSUPPORTED);
+	peer_tmf(&peer, WIRE_TMF_TASK_REASSIGN, 0, 0);
+	peer_expect_tmf(&peer, WIRE_TMF_NO_REASSIGN);
+	peer_tmf(&peer, WIRE_TMF_QUERY_TASK, 0, 0);
+	peer_expect_tmf(&peer, WIRE_TMF_UNSUPPORTED);
+	peer_tmf(&peer, WIRE_TMF_TARGET_WARM_RESET, 0, 0);
+	peer_expect_tmf(&peer, WIRE_TMF_COMPLETE);
 	peer_close(&peer);
 }
 
@@ -894,7 +839,7 @@ static void nop_out_is_echoed(void **state)
 	be32_put(&nop.ttt, WIRE_TAG_NONE);
 	be32_put(&nop.cmdsn, peer.cmdsn);
 	peer_send(&peer, &nop, data, sizeof(data));
-	expect(&peer, WIRE_OP_NOP_IN);
+	peer_expect(&peer, WIRE_OP_NOP_IN, &pdu);
 	assert_int_equal(be32_get(pdu.nop.itt), 0x5678);
 	assert_int_equal(be32_get(pdu.nop.ttt), WIRE_TAG_NONE);
 	assert_int_equal(be32_get(pdu.nop.statsn), peer.expstatsn++);
@@ -916,7 +861,7 @@ static void silent_peer_is_asked(void **state)
 	login.target = t.names[TEST_PRIVATE];
 	assert_int_equal(peer_login(&peer, t.port, &login), 0);
 	for (unsigned i = 0; i < 3; i++) {
-		expect(&peer, WIRE_OP_NOP_IN);
+		peer_expect(&peer, WIRE_OP_NOP_IN, &pdu);
 		assert_int_equal(be32_get(pdu.nop.itt), WIRE_TAG_NONE);
 		assert_int_not_equal(be32_get(pdu.nop.ttt), WIRE_TAG_NONE);
 		/* It shows the next StatSN and does not use it. */
@@ -949,7 +894,7 @@ static void snack_and_unknown_opcodes(void **state)
 	bhs.opcode = WIRE_OP_LOGIN_REQ | WIRE_IMMEDIATE;
 	peer_send(&peer, &bhs, NULL, 0);
 	expect_reject(&peer, WIRE_REJECT_PROTOCOL, &bhs);
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	peer_close(&peer);
 }
 
@@ -1009,7 +954,7 @@ static void send_targets_in_pieces(void **state)
 	assert_int_equal(peer_login(&peer, ts.port, &login), 0);
 	send_text(&peer, WIRE_FINAL, WIRE_TAG_NONE, "SendTargets=All", 16);
 	for (;;) {
-		expect(&peer, WIRE_OP_TEXT_RSP);
+		peer_expect(&peer, WIRE_OP_TEXT_RSP, &pdu);
 		assert_int_equal(be32_get(pdu.text.itt), 0x3131);
 		assert_int_equal(be32_get(pdu.text.statsn), peer.expstatsn++);
 		assert_true(pdu.data_bytes <= 512);
@@ -1056,7 +1001,7 @@ static void text_in_a_normal_session(void **state)
 	for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
 		send_text(&peer, WIRE_FINAL, WIRE_TAG_NONE, rows[i].request,
 			  (uint32_t)strlen(rows[i].request) + 1);
-		expect(&peer, WIRE_OP_TEXT_RSP);
+		peer_expect(&peer, WIRE_OP_TEXT_RSP, &pdu);
 		peer.expstatsn++;
 		assert_int_equal(pdu.text.flags, WIRE_FINAL);
 		pdu.data[pdu.data_bytes] = '\0';
@@ -1067,21 +1012,21 @@ static void text_in_a_normal_session(void **state)
 	}
 	/* Split in the middle of a key. */
 	send_text(&peer, WIRE_TEXT_CONTINUE, WIRE_TAG_NONE, "SendTar", 7);
-	expect(&peer, WIRE_OP_TEXT_RSP);
+	peer_expect(&peer, WIRE_OP_TEXT_RSP, &pdu);
 	peer.expstatsn++;
 	assert_int_equal(pdu.text.flags, 0);
 	assert_int_equal(pdu.data_bytes, 0);
 	send_text(&peer, WIRE_FINAL, be32_get(pdu.text.ttt), "gets=All", 9);
-	expect(&peer, WIRE_OP_TEXT_RSP);
+	peer_expect(&peer, WIRE_OP_TEXT_RSP, &pdu);
 	peer.expstatsn++;
 	assert_int_equal(count_targets((char *)pdu.data, pdu.data_bytes), 1);
 	/* No key at all, and a tag nobody gave. */
 	send_text(&peer, WIRE_FINAL, WIRE_TAG_NONE, "nonsense", 9);
-	expect(&peer, WIRE_OP_REJECT);
+	peer_expect(&peer, WIRE_OP_REJECT, &pdu);
 	peer.expstatsn++;
 	assert_int_equal(pdu.reject.reason, WIRE_REJECT_PROTOCOL);
 	send_text(&peer, WIRE_FINAL, 4242, NULL, 0);
-	expect(&peer, WIRE_OP_REJECT);
+	peer_expect(&peer, WIRE_OP_REJECT, &pdu);
 	memcpy(&req, pdu.data, sizeof(req));
 	assert_int_equal(be32_get(req.ttt), 4242);
 	peer_close(&peer);
@@ -1115,7 +1060,7 @@ static void remove_target(void **state)
 	test_server_wait(&ts);
 	assert_int_equal(ts.res, -EBUSY);
 	server_target_remove(ts.server, uuid, true, test_server_cb, &ts);
-	expect(&peer, WIRE_OP_ASYNC);
+	peer_expect(&peer, WIRE_OP_ASYNC, &pdu);
 	assert_int_equal(pdu.async.event, WIRE_ASYNC_DROP_ALL);
 	assert_int_equal(be32_get(pdu.async.statsn), peer.expstatsn);
 	assert_true(peer_is_closed(&peer));
@@ -1129,6 +1074,42 @@ static void remove_target(void **state)
 	assert_int_equal(test_target_add(&ts, ts.names[TEST_PRIVATE], 77, false), -EEXIST);
 	login_with(&peer, TEST_PRIVATE, NULL);
 	peer_close(&peer);
+}
+
+struct blocker {
+	struct mailbox_msg msg;
+	sem_t go;
+};
+
+static void block(struct mailbox_msg *msg)
+{
+	sem_wait(&CONTAINER_OF(msg, struct blocker, msg)->go);
+}
+
+/* The second removal is on its way to the reactor when the first one's end is taken note of. */
+static void removed_twice(void **state)
+{
+	struct pollfd answer = {.fd = ts.mailbox.eventfd, .events = POLLIN};
+	/* A reactor may still be on its way out of sem_wait when we return. */
+	static struct blocker blockers[LIMIT_REACTORS];
+	uint8_t uuid[16];
+
+	(void)state;
+	test_uuid(1, uuid);
+	server_target_remove(ts.server, uuid, true, test_server_cb, &ts);
+	assert_int_equal(poll(&answer, 1, 5000), 1);
+	for (unsigned i = 0; i < ts.server->reactor_count; i++) {
+		sem_init(&blockers[i].go, 0, 0);
+		blockers[i].msg.run = block;
+		ring_post(ts.server->reactors[i].ring, &blockers[i].msg);
+	}
+	server_target_remove(ts.server, uuid, true, test_server_cb, &ts);
+	test_server_wait(&ts);
+	assert_int_equal(ts.res, 0);
+	for (unsigned i = 0; i < ts.server->reactor_count; i++)
+		sem_post(&blockers[i].go);
+	test_server_wait(&ts);
+	assert_int_equal(ts.res, -ENOENT);
 }
 
 static void stats_seen(void *arg, const struct server_stats *stats)
@@ -1150,7 +1131,7 @@ static void statistics(void **state)
 
 	(void)state;
 	login_with(&peer, TEST_PRIVATE, NULL);
-	read_back(&peer, 0, 1, data);
+	peer_read(&peer, 0, 1, data);
 	server_stats(ts.server, stats_seen, &ts);
 	test_server_wait(&ts);
 	peer_close(&peer);
@@ -1173,9 +1154,9 @@ static void stop_tells_and_ends(void **state)
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &cmd, data, 512);
 	while (atomic_load(&test_writes_begun) == 0)
-		sleep_ms(1);
+		test_sleep_ms(1);
 	test_server_stop(&t);
-	expect(&peer, WIRE_OP_ASYNC);
+	peer_expect(&peer, WIRE_OP_ASYNC, &pdu);
 	peer.expstatsn++;
 	peer_expect_status(&peer, peer.itt, 0, 0, 0);
 	assert_true(peer_is_closed(&peer));
@@ -1200,7 +1181,9 @@ static void portal_texts(void **state)
 		assert_true(server_listen(server, bad[i], address, &err) < 0);
 		assert_true(strlen(err.text) > 10);
 	}
+	portal_wait_ms = 50;
 	assert_int_equal(server_listen(server, ts.address, address, &err), -EADDRINUSE);
+	portal_wait_ms = 10000;
 	assert_non_null(strstr(err.text, "in use"));
 	assert_int_equal(server_listen(server, "0.0.0.0:0", address, &err), 0);
 	assert_non_null(strstr(address, "0.0.0.0:"));
@@ -1253,6 +1236,7 @@ int main(void)
 		T(text_in_a_normal_session),
 		T(discovery_knows_no_scsi),
 		T(remove_target),
+		T(removed_twice),
 		T(statistics),
 		cmocka_unit_test(stop_tells_and_ends),
 		T(portal_texts),

@@ -14,6 +14,9 @@
  *   pressure.c  memory back from those who sit on it
  *   target.c    the control plane's snapshot of a target
  *   unit.c      targets as a reactor has them
+ *   hold.c      a target held still while its files change
+ *   read.c      what the control plane reads of disks
+ *   notice.c    what it is told of logins
  *
  * Threads: a struct server's directory is under its mutex; all else below belongs to the
  * reactor that has the connection or the target.
@@ -43,6 +46,7 @@ struct conn;
 struct session;
 struct target;
 struct task;
+struct notice;
 
 /* --- server --- */
 
@@ -73,6 +77,7 @@ struct reactor {
 	struct mailbox_msg stop_msg, stopped_msg, quit_msg;
 	unsigned stop_stage;
 	bool stop_told;
+	unsigned file_read_count; /* read.c */
 	/* Of connections that are gone. */
 	uint64_t commands, read_bytes, written_bytes;
 };
@@ -104,7 +109,15 @@ struct server {
 	void (*stopped)(void *arg);
 	void *stopped_arg;
 	unsigned stop_waiting; /* reactors that have not stopped yet; control thread */
+	unsigned next_reader;  /* of a file; control thread */
+
+	struct server_watch watch; /* control thread */
+	atomic_uint notices;       /* notice.c: on their way */
+	atomic_uint notices_lost;  /* there were too many */
 };
+
+/* Control thread: who has the target, or NULL. */
+struct reactor *server_reactor_of(struct server *server, const uint8_t uuid[16]);
 
 /* Logins: the ready target of that name with a reference, or NULL. Any thread. */
 struct target_conf *server_find_target(struct server *server, const char *name,
@@ -120,6 +133,8 @@ uint16_t server_next_tsih(struct server *server);
 void reactor_check_stopped(struct reactor *reactor);
 
 /* portal.c; reactor 0. */
+/* How long a port may be another process's before that is an error; tests change it. */
+extern unsigned portal_wait_ms;
 void portals_start(struct server *server);
 void portals_stop(struct server *server);
 int portal_listen(struct server *server, const char *text,
@@ -140,9 +155,12 @@ struct target {
 	struct scsi_device *device;
 	struct list sessions; /* in the order in which they were admitted; ending ones included */
 	struct list tmfs;     /* struct tmf.node: waiting for tasks to end */
+	struct list reads;    /* of the control plane (read.c) */
 	bool removing, closing_device;
 	void (*closed)(void *arg, int res);
 	void *closed_arg;
+	struct store_disk *gates[LIMIT_LUNS_PER_NODE]; /* of its units; SCSI's */
+	struct hold *hold;                             /* NULL: it is not held (hold.c) */
 };
 
 /*
@@ -158,6 +176,20 @@ void target_close(struct target *target, void (*closed)(void *arg, int res), voi
 void target_check_closing(struct target *target);
 /* A session has gone: others may have waited for it. */
 void target_session_gone(struct target *target);
+/* Frees disks that nobody has attached. */
+void units_free(const struct server_unit *units, unsigned unit_count);
+
+/* hold.c. As server_target_hold; `done` may come from inside. */
+void target_hold(struct target *target, bool unused, void (*done)(void *arg, int res), void *arg);
+/* As server_target_resume: 0 or -errno. */
+int target_resume(struct target *target, const struct server_unit *units, unsigned unit_count);
+/* It is being held, and target_check_closing is called when that is over. */
+bool target_holding(const struct target *target);
+/* Its commands wait for a resume: without one they never end. */
+bool target_stands_still(const struct target *target);
+
+/* read.c: the target is going away. */
+void target_reads_cancel(struct target *target);
 
 /* --- connections --- */
 
@@ -212,8 +244,9 @@ struct conn {
 	struct reactor *reactor;
 	int fd;
 	enum conn_state state;
-	bool half_open; /* counted in server->half_open */
-	bool told;      /* why it ends has been logged */
+	bool half_open;      /* counted in server->half_open */
+	bool told;           /* why it ends has been logged */
+	enum server_end end; /* why, if that is known before */
 	struct sockaddr_storage local;
 	char peer[LIMIT_ADDRESS_TEXT_BYTES];
 	char *tag; /* log tag once names are known, else NULL */
@@ -283,6 +316,18 @@ bool conn_is_full(const struct conn *conn);
 /* Posts it to its new reactor, when nothing is in flight. */
 void conn_handover_try(struct conn *conn);
 
+/* --- what the control plane is told (notice.c) --- */
+
+void session_tell_begun(struct session *session);
+/* Nothing, unless it was told that it has begun. */
+void session_tell_ended(struct session *session, enum server_end end);
+/* Asks to have the use of its credentials recorded: session_recorded follows, unless the session
+ * goes first. 0 or -ENOMEM. */
+int session_ask_record(struct session *session);
+void session_question_drop(struct session *session);
+/* admit.c */
+void session_recorded(struct session *session, int res);
+
 /* --- login (admit.c) --- */
 
 int conn_login_begin(struct conn *conn);
@@ -308,7 +353,12 @@ struct session {
 	bool discovery;
 	bool waiting_turn; /* an older session has to end first */
 	bool ending;
-	struct target_conf *proven; /* discovery: whose CHAP user it is */
+	enum login_by by;
+	uint8_t boot_id[LIMIT_BOOT_ID_BYTES]; /* LOGIN_BY_BOOT */
+	bool unrecorded;                      /* their use has to be written down first */
+	bool told;                            /* that it has begun */
+	struct notice *question;              /* notice.c: is under way, and it waits */
+	struct target_conf *proven;           /* discovery: whose CHAP user it is */
 	bool proven_operator;
 	struct scsi_nexus *nexus;
 

@@ -4,6 +4,7 @@
 #include "session/target.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,30 @@ struct target_conf *target_conf_new(void)
 	return conf;
 }
 
+int target_conf_set_boots(struct target_conf *conf, const struct target_boot *boots, unsigned count)
+{
+	assert(count <= TARGET_BOOTS_MAX);
+	assert(!conf->boots);
+	if (count == 0)
+		return 0;
+	conf->boots = malloc(count * sizeof(*boots));
+	if (!conf->boots)
+		return -ENOMEM;
+	memcpy(conf->boots, boots, count * sizeof(*boots));
+	conf->boot_count = count;
+	return 0;
+}
+
+const struct target_boot *target_conf_boot(const struct target_conf *conf,
+					   const uint8_t id[LIMIT_BOOT_ID_BYTES])
+{
+	for (unsigned i = 0; i < conf->boot_count; i++) {
+		if (memcmp(conf->boots[i].id, id, LIMIT_BOOT_ID_BYTES) == 0)
+			return &conf->boots[i];
+	}
+	return NULL;
+}
+
 struct target_conf *target_conf_ref(struct target_conf *conf)
 {
 	unsigned before = atomic_fetch_add_explicit(&conf->refs, 1, memory_order_relaxed);
@@ -49,6 +74,9 @@ void target_conf_unref(struct target_conf *conf)
 	assert(before > 0);
 	if (before > 1)
 		return;
+	if (conf->boots)
+		explicit_bzero(conf->boots, conf->boot_count * sizeof(*conf->boots));
+	free(conf->boots);
 	explicit_bzero(conf, sizeof(*conf));
 	free(conf);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,15 +23,17 @@
 #include "base/log.h"
 #include "ring/ring.h"
 
-/* --- a disk whose writes take time --- */
+/* --- a disk whose writes and flushes take time --- */
 
-atomic_uint test_write_delay_ms, test_writes_begun, test_writes_done;
+atomic_uint test_write_delay_ms, test_flush_delay_ms, test_writes_begun, test_writes_done;
+atomic_int test_disks;
 
 #define SLOW_MAX 64
 
 struct slow_disk {
 	struct store_disk disk;
 	uint8_t *data;
+	atomic_uint fail_flush; /* how many more until one fails; 0: none does */
 	struct slow_io {
 		struct slow_disk *owner;
 		struct store_io *io;
@@ -42,7 +45,7 @@ struct slow_disk {
 	void *closed_arg;
 };
 
-static void apply(struct slow_disk *slow, struct store_io *io)
+static int apply(struct slow_disk *slow, struct store_io *io)
 {
 	uint8_t *at = slow->data + io->offset_bytes;
 
@@ -53,8 +56,12 @@ static void apply(struct slow_disk *slow, struct store_io *io)
 		atomic_fetch_add(&test_writes_done, 1);
 		break;
 	case STORE_DISCARD: memset(at, 0, io->length_bytes); break;
-	case STORE_FLUSH: break;
+	case STORE_FLUSH:
+		if (atomic_load(&slow->fail_flush) && atomic_fetch_sub(&slow->fail_flush, 1) == 1)
+			return -EIO;
+		break;
 	}
+	return 0;
 }
 
 static void slow_run(struct ring_task *task)
@@ -68,7 +75,7 @@ static void slow_run(struct ring_task *task)
 		struct store_io *io = LIST_ENTRY(done.next, struct store_io, node);
 
 		list_remove(&io->node);
-		io->done(io, 0);
+		io->done(io, apply(slow, io));
 	}
 }
 
@@ -77,18 +84,23 @@ static void slow_fire(struct ring_timer *timer)
 	struct slow_io *slow = CONTAINER_OF(timer, struct slow_io, timer);
 	struct store_io *io = TAKE_PTR(slow->io);
 
-	apply(slow->owner, io);
-	io->done(io, 0);
+	io->done(io, apply(slow->owner, io));
 }
 
 static void slow_submit(struct store_disk *disk, struct store_io *io)
 {
 	struct slow_disk *slow = CONTAINER_OF(disk, struct slow_disk, disk);
-	unsigned delay_ms = atomic_load(&test_write_delay_ms);
+	unsigned delay_ms = 0;
 
-	if (io->op == STORE_WRITE)
+	assert_true(io->op == STORE_FLUSH ||
+		    io->offset_bytes + io->length_bytes <= disk->size_bytes);
+	if (io->op == STORE_WRITE) {
 		atomic_fetch_add(&test_writes_begun, 1);
-	for (unsigned i = 0; i < SLOW_MAX && io->op == STORE_WRITE && delay_ms; i++) {
+		delay_ms = atomic_load(&test_write_delay_ms);
+	} else if (io->op == STORE_FLUSH) {
+		delay_ms = atomic_load(&test_flush_delay_ms);
+	}
+	for (unsigned i = 0; i < SLOW_MAX && delay_ms; i++) {
 		if (slow->slow[i].io)
 			continue;
 		slow->slow[i].io = io;
@@ -97,7 +109,6 @@ static void slow_submit(struct store_disk *disk, struct store_io *io)
 		assert_int_equal(ring_timer_arm(ring_current(), &slow->slow[i].timer, delay_ms), 0);
 		return;
 	}
-	apply(slow, io);
 	list_append(&slow->done, &io->node);
 	ring_defer(ring_current(), &slow->run);
 }
@@ -148,6 +159,7 @@ static void slow_free(struct store_disk *disk)
 
 	free(slow->data);
 	free(slow);
+	atomic_fetch_sub(&test_disks, 1);
 }
 
 static const struct store_disk_ops slow_ops = {
@@ -159,22 +171,35 @@ static const struct store_disk_ops slow_ops = {
 	.free = slow_free,
 };
 
-static struct store_disk *slow_new(void)
+struct store_disk *test_disk_new(uint64_t size_bytes)
 {
 	struct slow_disk *slow = calloc(1, sizeof(*slow));
 
 	assert_non_null(slow);
-	slow->data = calloc(1, TEST_DISK_BYTES);
+	slow->data = calloc(1, size_bytes);
 	assert_non_null(slow->data);
 	slow->disk = (struct store_disk){
-		.ops = &slow_ops, .size_bytes = TEST_DISK_BYTES, .volatile_cache = true};
+		.ops = &slow_ops, .size_bytes = size_bytes, .volatile_cache = true};
 	list_init(&slow->done);
 	ring_task_init(&slow->run, slow_run);
 	ring_task_init(&slow->closing, slow_closing);
+	atomic_fetch_add(&test_disks, 1);
 	return &slow->disk;
 }
 
+void test_disk_fail_flush(struct store_disk *disk, unsigned nth)
+{
+	atomic_store(&CONTAINER_OF(disk, struct slow_disk, disk)->fail_flush, nth);
+}
+
 /* --- the server --- */
+
+void test_sleep_ms(unsigned ms)
+{
+	const struct timespec ts_sleep = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	nanosleep(&ts_sleep, NULL);
+}
 
 void test_server_cb(void *arg, int res)
 {
@@ -206,17 +231,16 @@ void test_uuid(uint8_t uuid, uint8_t ret_uuid[16])
 	memset(ret_uuid, uuid, 16);
 }
 
-static int add(struct test_server *t, struct target_conf *conf)
+static int add(struct test_server *t, struct target_conf *conf, const struct server_unit *units,
+	       unsigned unit_count)
 {
-	struct server_unit unit = {.disk = slow_new()};
-
-	memcpy(unit.uuid.b, conf->uuid, sizeof(unit.uuid.b));
-	server_target_add(t->server, conf, &unit, 1, test_server_cb, t);
+	server_target_add(t->server, conf, units, unit_count, test_server_cb, t);
 	test_server_wait(t);
 	return t->res;
 }
 
-int test_target_add(struct test_server *t, const char *name, uint8_t uuid, bool shared)
+int test_target_add_units(struct test_server *t, const char *name, uint8_t uuid, bool shared,
+			  const struct server_unit *units, unsigned unit_count)
 {
 	struct target_conf *conf = target_conf_new();
 
@@ -224,7 +248,22 @@ int test_target_add(struct test_server *t, const char *name, uint8_t uuid, bool 
 	test_uuid(uuid, conf->uuid);
 	snprintf(conf->name, sizeof(conf->name), "%s", name);
 	conf->shared = shared;
-	return add(t, conf);
+	return add(t, conf, units, unit_count);
+}
+
+struct server_unit test_unit(uint8_t uuid)
+{
+	struct server_unit unit = {.disk = test_disk_new(TEST_DISK_BYTES)};
+
+	test_uuid(uuid, unit.uuid.b);
+	return unit;
+}
+
+int test_target_add(struct test_server *t, const char *name, uint8_t uuid, bool shared)
+{
+	const struct server_unit unit = test_unit(uuid);
+
+	return test_target_add_units(t, name, uuid, shared, &unit, 1);
 }
 
 void test_server_start(struct test_server *t, const struct server_config *config)
@@ -232,9 +271,11 @@ void test_server_start(struct test_server *t, const struct server_config *config
 	struct server_config own = {.reactor_count = 2};
 	struct store_error err = {""};
 	struct target_conf *conf = target_conf_new();
+	struct server_unit unit;
 
 	memset(t, 0, sizeof(*t));
 	atomic_store(&test_write_delay_ms, 0);
+	atomic_store(&test_flush_delay_ms, 0);
 	atomic_store(&test_writes_begun, 0);
 	atomic_store(&test_writes_done, 0);
 	log_init("test", getenv("LUNROOT_TEST_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
@@ -256,7 +297,8 @@ void test_server_start(struct test_server *t, const struct server_config *config
 	snprintf(conf->in.name, sizeof(conf->in.name), "node");
 	memcpy(conf->in.secret, "correct-horse", 13);
 	conf->in.secret_bytes = 13;
-	assert_int_equal(add(t, conf), 0);
+	unit = test_unit(3);
+	assert_int_equal(add(t, conf, &unit, 1), 0);
 }
 
 void test_server_stop(struct test_server *t)
@@ -503,4 +545,55 @@ void peer_expect_status(struct peer *peer, uint32_t itt, uint8_t status, uint8_t
 	assert_int_equal(get_be16(pdu.data), pdu.data_bytes - 2);
 	assert_int_equal(pdu.data[2 + 2] & 0x0f, key);
 	assert_int_equal(get_be16(pdu.data + 2 + 12), asc);
+}
+
+void peer_expect(struct peer *peer, uint8_t opcode, struct pdu *ret_pdu)
+{
+	assert_true(peer_recv(peer, ret_pdu));
+	if (ret_pdu->bhs.opcode != opcode)
+		fail_msg("got opcode %02x, not %02x", ret_pdu->bhs.opcode, opcode);
+}
+
+void peer_read(struct peer *peer, uint32_t lba, uint16_t blocks, uint8_t *to)
+{
+	uint32_t bytes = (uint32_t)blocks * 512, at = 0, datasn = 0;
+	struct wire_scsi_cmd cmd;
+	static struct pdu pdu;
+
+	peer_command(peer, &cmd, 0x28, WIRE_CMD_FINAL | WIRE_CMD_READ, lba, blocks);
+	peer_send(peer, &cmd, NULL, 0);
+	while (at < bytes) {
+		assert_true(peer_recv(peer, &pdu));
+		assert_int_equal(pdu.bhs.opcode, WIRE_OP_DATA_IN);
+		assert_int_equal(be32_get(pdu.data_in.itt), peer->itt);
+		assert_int_equal(be32_get(pdu.data_in.datasn), datasn++);
+		assert_int_equal(be32_get(pdu.data_in.offset_bytes), at);
+		memcpy(to + at, pdu.data, pdu.data_bytes);
+		at += pdu.data_bytes;
+		assert_int_equal(!!(pdu.data_in.flags & WIRE_DATA_STATUS), at == bytes);
+	}
+	assert_true(pdu.data_in.flags & WIRE_FINAL);
+	assert_int_equal(be32_get(pdu.data_in.statsn), peer->expstatsn++);
+}
+
+void peer_tmf(struct peer *peer, uint8_t function, uint32_t ref_itt, uint32_t refcmdsn)
+{
+	struct wire_tmf_req req = {.opcode = WIRE_OP_TMF_REQ | WIRE_IMMEDIATE,
+				   .function = WIRE_FINAL | function};
+
+	be32_put(&req.itt, 0x7777);
+	be32_put(&req.ref_tag, ref_itt);
+	be32_put(&req.cmdsn, peer->cmdsn);
+	be32_put(&req.refcmdsn, refcmdsn);
+	peer_send(peer, &req, NULL, 0);
+}
+
+void peer_expect_tmf(struct peer *peer, uint8_t response)
+{
+	static struct pdu pdu;
+
+	peer_expect(peer, WIRE_OP_TMF_RSP, &pdu);
+	assert_int_equal(pdu.tmf.response, response);
+	assert_int_equal(be32_get(pdu.tmf.itt), 0x7777);
+	assert_int_equal(be32_get(pdu.tmf.statsn), peer->expstatsn++);
 }

@@ -28,9 +28,14 @@ struct test_server {
 	int res;
 };
 
-/* Written by the disks of all test servers. */
-extern atomic_uint test_write_delay_ms; /* how long a write takes */
+/* Of the disks of all test servers. */
+extern atomic_uint test_write_delay_ms, test_flush_delay_ms; /* how long one takes */
 extern atomic_uint test_writes_begun, test_writes_done;
+extern atomic_int test_disks; /* how many there are */
+
+struct store_disk *test_disk_new(uint64_t size_bytes);
+/* The nth flush from now on fails with -EIO; 0: none. Any thread. */
+void test_disk_fail_flush(struct store_disk *disk, unsigned nth);
 
 void test_server_start(struct test_server *t, const struct server_config *config);
 void test_server_stop(struct test_server *t);
@@ -38,7 +43,12 @@ void test_server_stop(struct test_server *t);
 void test_server_wait(struct test_server *t);
 void test_server_cb(void *arg, int res);
 int test_target_add(struct test_server *t, const char *name, uint8_t uuid, bool shared);
+int test_target_add_units(struct test_server *t, const char *name, uint8_t uuid, bool shared,
+			  const struct server_unit *units, unsigned unit_count);
+/* LUN 0 with a new disk. */
+struct server_unit test_unit(uint8_t uuid);
 void test_uuid(uint8_t uuid, uint8_t ret_uuid[16]);
+void test_sleep_ms(unsigned ms);
 
 struct peer {
 	int fd;
@@ -92,5 +102,12 @@ void peer_data_out(struct peer *peer, uint32_t itt, uint32_t ttt, uint32_t datas
 void peer_clear_attention(struct peer *peer);
 /* The next PDU is a SCSI response of this status and, if not zero, key and ASC/ASCQ. */
 void peer_expect_status(struct peer *peer, uint32_t itt, uint8_t status, uint8_t key, uint16_t asc);
+/* The next PDU is of this kind. */
+void peer_expect(struct peer *peer, uint8_t opcode, struct pdu *ret_pdu);
+/* READ(10), through Data-In with the right numbers. */
+void peer_read(struct peer *peer, uint32_t lba, uint16_t blocks, uint8_t *to);
+/* A task management function for LUN 0, and its answer. */
+void peer_tmf(struct peer *peer, uint8_t function, uint32_t ref_itt, uint32_t refcmdsn);
+void peer_expect_tmf(struct peer *peer, uint8_t response);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "session/session_internal.h"
+#include "store/gate.h"
 
 struct target *target_find(struct reactor *reactor, const uint8_t uuid[16])
 {
@@ -26,6 +27,12 @@ bool target_has_sessions(const struct target *target)
 	return !list_empty(&target->sessions);
 }
 
+void units_free(const struct server_unit *units, unsigned unit_count)
+{
+	for (unsigned i = 0; i < unit_count; i++)
+		units[i].disk->ops->free(units[i].disk);
+}
+
 /* A disk that no unit has taken. */
 static void disk_detached(void *arg, int res)
 {
@@ -40,20 +47,28 @@ static int add_unit(struct target *target, const struct server_unit *unit)
 	struct scsi_unit_config config = {
 		.lun = unit->lun,
 		.uuid = unit->uuid,
-		.disk = unit->disk,
 		.read_only = unit->read_only,
 		.removable = unit->removable,
-		.product = "lunroot disk",
 	};
 	int r = store_attach(unit->disk, target->reactor->ring);
 
+	/* For people at the initiator: lsscsi and the like show it. */
+	(void)snprintf(config.product, sizeof(config.product), "lunroot %s",
+		       unit->disk->scratch ? "scratch" : "disk");
 	if (r < 0) {
 		unit->disk->ops->free(unit->disk);
 		return r;
 	}
+	r = store_gate_new(target->reactor->ring, unit->disk, &config.disk);
+	if (r < 0) {
+		unit->disk->ops->detach(unit->disk, disk_detached, unit->disk);
+		return r;
+	}
 	r = scsi_device_add_unit(target->device, &config);
 	if (r < 0)
-		unit->disk->ops->detach(unit->disk, disk_detached, unit->disk);
+		config.disk->ops->detach(config.disk, disk_detached, config.disk);
+	else
+		target->gates[unit->lun] = config.disk;
 	return r;
 }
 
@@ -64,8 +79,7 @@ int target_new(struct reactor *reactor, struct target_conf *conf, const struct s
 	int r = target ? scsi_device_new(reactor->ring, &target->device) : -ENOMEM;
 
 	if (r < 0) {
-		for (unsigned i = 0; i < unit_count; i++)
-			units[i].disk->ops->free(units[i].disk);
+		units_free(units, unit_count);
 		free(target);
 		return r;
 	}
@@ -73,6 +87,7 @@ int target_new(struct reactor *reactor, struct target_conf *conf, const struct s
 	target->conf = target_conf_ref(conf);
 	list_init(&target->sessions);
 	list_init(&target->tmfs);
+	list_init(&target->reads);
 	for (unsigned i = 0; i < unit_count; i++) {
 		if (r == 0)
 			r = add_unit(target, &units[i]);
@@ -98,6 +113,7 @@ static void device_closed(void *arg, int res)
 			  strerror(-res));
 	list_remove(&target->node);
 	target_conf_unref(target->conf);
+	free(target->hold);
 	free(target);
 	closed(closed_arg, res);
 	reactor_check_stopped(reactor);
@@ -126,7 +142,8 @@ static void end_session(struct session *session)
 /* With the last session gone, nobody waits for an answer to a function. */
 static void close_device(struct target *target)
 {
-	if (!list_empty(&target->sessions) || target->closing_device)
+	if (!list_empty(&target->sessions) || !list_empty(&target->reads) ||
+	    target->closing_device || target_holding(target))
 		return;
 	target->closing_device = true;
 	tmf_check(target);
@@ -139,8 +156,15 @@ void target_close(struct target *target, void (*closed)(void *arg, int res), voi
 	target->removing = true;
 	target->closed = closed;
 	target->closed_arg = arg;
-	list_for_each (node, &target->sessions)
-		end_session(LIST_ENTRY(node, struct session, node));
+	list_for_each (node, &target->sessions) {
+		struct session *session = LIST_ENTRY(node, struct session, node);
+
+		end_session(session);
+		/* What never ends has no answer; the initiator repeats it when it is back. */
+		if (target_stands_still(target))
+			session_tasks_abort(session);
+	}
+	target_reads_cancel(target);
 	close_device(target);
 }
 

@@ -98,6 +98,9 @@ static bool overlaps(const struct file_io *a, const struct file_io *b)
 
 static bool must_wait(struct file_disk *disk, const struct file_io *f)
 {
+	if (STORE_MUTANT(overlap_unordered) ||
+	    (STORE_MUTANT(merge_unlocked) && f->io->offset_bytes % STORE_BLOCK_BYTES))
+		return false;
 	list_for_each (n, &disk->active) {
 		if (overlaps(LIST_ENTRY(n, struct file_io, node), f))
 			return true;
@@ -106,7 +109,7 @@ static bool must_wait(struct file_disk *disk, const struct file_io *f)
 	list_for_each (n, &disk->waiting) {
 		const struct file_io *other = LIST_ENTRY(n, struct file_io, node);
 
-		if (other == f)
+		if (other == f || STORE_MUTANT(waiting_overtaken))
 			break;
 		if (overlaps(other, f))
 			return true;
@@ -162,64 +165,84 @@ void file_io_finish_later(struct file_io *f, int res)
 
 void file_disk_fail(struct file_disk *disk, const char *what, int error)
 {
-	if (!disk->failed)
-		log_error(
-			"%s: %s failed: %s; writes and flushes are refused from now on, because "
-			"what "
-			"is on the medium is not known; mend the file system and restart lunrootd",
-			disk->name, what, strerror(-error));
+	if (disk->failed)
+		return;
+	log_error("%s: %s failed: %s; what it has written is neither given out nor added to from "
+		  "now on, because it is not known what of it is on the medium; mend the file "
+		  "system and restart lunrootd",
+		  disk->name, what, strerror(-error));
 	disk->failed = true;
+	if (!STORE_MUTANT(failed_sync_believed_later))
+		map_distrust(&disk->map);
 }
 
 /* --- who owns what --- */
-
-struct owner {
-	int fd;          /* -1: nobody, zeros */
-	uint64_t offset; /* in that file */
-	uint64_t end;    /* the file may end here; what is missing is zeros */
-	uint64_t bytes;  /* for how many bytes this holds */
-};
 
 static uint64_t blocks_of(uint64_t bytes)
 {
 	return bytes / STORE_BLOCK_BYTES + (bytes % STORE_BLOCK_BYTES != 0);
 }
 
-/*
- * Who owns the bytes from `at` on (at most `bytes`), looking at the lowest `layer_count` layers
- * and the image.
- */
-static struct owner find_owner(const struct file_disk *disk, unsigned layer_count, uint64_t at,
-			       uint64_t bytes)
+static struct file_owner zeros_of(int layer, uint64_t bytes)
 {
-	uint64_t block = at / STORE_BLOCK_BYTES, limit, end;
-	uint64_t image_blocks = disk->image_fd < 0 ? 0 : blocks_of(disk->image_bytes);
+	return (struct file_owner){.fd = -1, .layer = layer, .bytes = bytes};
+}
 
-	limit = blocks_of(at + bytes) - block;
+struct file_owner file_find_owner(const struct file_disk *disk, unsigned layer_count, uint64_t at,
+				  uint64_t bytes)
+{
+	uint64_t block = at / STORE_BLOCK_BYTES, limit = blocks_of(at + bytes) - block, end;
+
 	for (unsigned i = layer_count; i-- > 0;) {
 		const struct file_layer *layer = &disk->layers[i];
 		bool owned = false;
 
-		/* Above a shorter parent there are only zeros, whatever it stands on. */
-		if (block >= layer->map.block_count) {
-			image_blocks = 0;
-			break;
-		}
-		limit = map_run(&layer->map, block, limit, &owned);
-		if (!owned)
-			continue;
+		/* Beyond a layer's end there are only zeros, whatever it stands on; the end may lie
+		 * within a block. */
+		if (at >= layer->size_bytes)
+			return zeros_of((int)i, bytes);
+		if (bytes > layer->size_bytes - at)
+			bytes = layer->size_bytes - at;
+		limit = layer->sealed ? sealed_map_run(layer->sealed, block, limit, &owned)
+				      : map_run(&disk->map, block, limit, &owned);
 		end = (block + limit) * STORE_BLOCK_BYTES - at;
-		return (struct owner){layer->fd, layer->data_offset + at, UINT64_MAX,
-				      end < bytes ? end : bytes};
+		if (bytes > end)
+			bytes = end;
+		if (owned)
+			return (struct file_owner){layer->fd, (int)i, layer->data_offset + at,
+						   bytes};
 	}
-	if (block < image_blocks && limit > image_blocks - block)
-		limit = image_blocks - block;
-	end = (block + limit) * STORE_BLOCK_BYTES - at;
-	if (end > bytes)
-		end = bytes;
-	if (block < image_blocks)
-		return (struct owner){disk->image_fd, at, disk->image_bytes, end};
-	return (struct owner){-1, 0, 0, end};
+	if (disk->image_fd < 0 || at >= disk->image_bytes)
+		return zeros_of(OWNER_NONE, bytes);
+	if (bytes > disk->image_bytes - at)
+		bytes = disk->image_bytes - at;
+	return (struct file_owner){disk->image_fd, OWNER_IMAGE, at, bytes};
+}
+
+/* Shortens what an owner has, from the beginning of a block on, to the blocks of the same kind. */
+int file_data_run(struct file_owner *owner, bool *ret_data)
+{
+	uint64_t until;
+	off_t data, hole;
+
+	*ret_data = false;
+	if (owner->fd < 0)
+		return 0;
+	assert(owner->offset % STORE_BLOCK_BYTES == 0);
+	data = lseek(owner->fd, (off_t)owner->offset, SEEK_DATA);
+	if (data < 0)
+		return errno == ENXIO ? 0 : -errno;
+	until = (uint64_t)data / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
+	if (until == owner->offset) {
+		hole = lseek(owner->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		*ret_data = true;
+		until = blocks_of((uint64_t)hole) * STORE_BLOCK_BYTES;
+	}
+	if (owner->bytes > until - owner->offset)
+		owner->bytes = until - owner->offset;
+	return 0;
 }
 
 /* --- reads --- */
@@ -237,9 +260,9 @@ static void read_go_on(struct file_io *f)
 
 	while (f->position < io->length_bytes && f->runs_busy < FILE_RUNS && f->res == 0) {
 		uint8_t *data = (uint8_t *)io->data + f->position;
-		struct owner owner =
-			find_owner(disk, disk->layer_count, io->offset_bytes + f->position,
-				   io->length_bytes - f->position);
+		struct file_owner owner =
+			file_find_owner(disk, disk->layer_count, io->offset_bytes + f->position,
+					io->length_bytes - f->position);
 		struct file_run *run = f->runs;
 
 		f->position += owner.bytes;
@@ -254,7 +277,6 @@ static void read_go_on(struct file_io *f)
 		run->data = data;
 		run->offset = owner.offset;
 		run->bytes = owner.bytes;
-		run->end = owner.end;
 		f->runs_busy++;
 		run_start(run);
 	}
@@ -270,6 +292,17 @@ static void read_failed(struct file_io *f, int error)
 	f->res = error;
 }
 
+/* The lowest of all places where it failed is the one that counts. */
+static void run_failed(struct file_run *run, int error)
+{
+	struct file_io *f = run->io;
+	uint64_t good_bytes = (uint64_t)(run->data - (uint8_t *)f->io->data);
+
+	if (f->res == 0 || good_bytes < f->io->good_bytes)
+		f->io->good_bytes = good_bytes;
+	read_failed(f, error);
+}
+
 static void run_done(struct ring_op *op, int res)
 {
 	struct file_run *run = CONTAINER_OF(op, struct file_run, op);
@@ -279,6 +312,9 @@ static void run_done(struct ring_op *op, int res)
 		run_start(run);
 		return;
 	}
+	/* The page cache may have dropped what was written. */
+	if (f->disk->failed && run->fd == file_top(f->disk)->fd)
+		res = -EIO;
 	if (res > 0 && (uint64_t)res < run->bytes) {
 		run->data += res;
 		run->offset += (uint64_t)res;
@@ -286,10 +322,8 @@ static void run_done(struct ring_op *op, int res)
 		run_start(run);
 		return;
 	}
-	if (res == 0 && run->offset >= run->end)
-		memset(run->data, 0, run->bytes);
-	else if (res <= 0)
-		read_failed(f, res < 0 ? res : -EIO);
+	if (res <= 0)
+		run_failed(run, res < 0 ? res : -EIO);
 	run->busy = false;
 	f->runs_busy--;
 	read_go_on(f);
@@ -436,7 +470,7 @@ static void merged_write(struct file_io *f, uint64_t block)
 /* What is still missing of the old content of the block. */
 static void merge_read(struct file_io *f)
 {
-	ring_read(f->disk->ring, &f->op, f->op_fd, f->bounce + (STORE_BLOCK_BYTES - f->op_bytes),
+	ring_read(f->disk->ring, &f->op, f->op_fd, f->bounce + (f->merge_bytes - f->op_bytes),
 		  f->op_bytes, f->op_offset);
 }
 
@@ -444,11 +478,11 @@ static void merge_read(struct file_io *f)
 static void partial_start(struct file_io *f, uint64_t block)
 {
 	struct file_disk *disk = f->disk;
-	struct owner owner;
+	struct file_owner owner;
 	uint64_t begin, end;
 
 	part_of_block(f, block, &begin, &end);
-	if (map_owns(&file_top(disk)->map, block)) {
+	if (map_owns(&disk->map, block)) {
 		op_write(f,
 			 f->io->op == STORE_WRITE
 				 ? (const uint8_t *)f->io->data + (begin - f->io->offset_bytes)
@@ -462,17 +496,17 @@ static void partial_start(struct file_io *f, uint64_t block)
 		file_io_finish_later(f, -ENOMEM);
 		return;
 	}
-	owner = find_owner(disk, disk->layer_count - 1, block * STORE_BLOCK_BYTES,
-			   STORE_BLOCK_BYTES);
+	/* One owner: if it ends within the block, only zeros follow. */
+	owner = file_find_owner(disk, disk->layer_count - 1, block * STORE_BLOCK_BYTES,
+				STORE_BLOCK_BYTES);
 	memset(f->bounce, 0, STORE_BLOCK_BYTES);
 	if (owner.fd < 0) {
 		merged_write(f, block);
 		return;
 	}
 	f->merging = true;
-	f->op_bytes = STORE_BLOCK_BYTES;
+	f->op_bytes = f->merge_bytes = owner.bytes;
 	f->op_offset = owner.offset;
-	f->op_end = owner.end;
 	f->op_fd = owner.fd;
 	merge_read(f);
 }
@@ -510,18 +544,21 @@ static void middle_start(struct file_io *f, uint64_t begin, uint64_t end)
 static void write_complete(struct file_io *f)
 {
 	struct file_disk *disk = f->disk;
-	uint64_t owned = file_top(disk)->map.owned_count;
+	uint64_t owned = disk->map.owned_count;
 
-	map_set(&file_top(disk)->map, f->first_block, f->last_block - f->first_block + 1);
-	disk->flush.data_dirty = true;
-	file_disk_succeeded(disk,
-			    f->space_since_ms != 0 || (f->io->op == STORE_WRITE &&
-						       file_top(disk)->map.owned_count > owned));
+	if (!STORE_MUTANT(bit_missing) &&
+	    !(STORE_MUTANT(discard_bit_missing) && f->io->op == STORE_DISCARD))
+		map_set(&disk->map, f->first_block, f->last_block - f->first_block + 1);
+	if (!STORE_MUTANT(write_not_dirty))
+		disk->flush.data_dirty = true;
+	file_disk_succeeded(disk, f->space_since_ms != 0 || (f->io->op == STORE_WRITE &&
+							     disk->map.owned_count > owned));
 	if (f->io->op == STORE_WRITE)
 		disk->stats.written_bytes += f->io->length_bytes;
 	else
 		disk->stats.discarded_bytes += f->io->length_bytes;
-	if ((f->io->fua && !disk->scratch) || disk->write_through) {
+	if ((f->io->fua && !disk->scratch && !STORE_MUTANT(fua_unflushed)) ||
+	    (disk->write_through && !STORE_MUTANT(write_through_unflushed))) {
 		f->step = STEP_DURABLE;
 		unlock(f);
 		flush_request(disk, f);
@@ -572,12 +609,13 @@ static void write_retry(struct file_io *f)
 		file_io_finish_later(f, -EIO);
 		return;
 	}
-	r = map_reserve(&file_top(f->disk)->map, f->first_block,
-			f->last_block - f->first_block + 1);
+	r = map_reserve(&f->disk->map, f->first_block, f->last_block - f->first_block + 1);
 	if (r < 0) {
 		write_failed(f, r);
 		return;
 	}
+	if (STORE_MUTANT(bit_before_data))
+		map_set(&f->disk->map, f->first_block, f->last_block - f->first_block + 1);
 	f->step = STEP_HEAD;
 	f->merging = f->zeroing = false;
 	write_step(f);
@@ -613,11 +651,6 @@ static void step_done(struct file_io *f)
 
 static void merge_read_done(struct file_io *f, int res)
 {
-	/* Short at the end of the image: the rest of the block is zeros already. */
-	if (res == 0 && f->op_offset >= f->op_end) {
-		merged_write(f, step_block(f));
-		return;
-	}
 	if (res <= 0) {
 		read_failed(f, res < 0 ? res : -EIO);
 		file_io_finish_later(f, -EIO);
@@ -656,7 +689,7 @@ static void op_done(struct ring_op *op, int res)
 		punch_refused(f);
 	} else if (res < 0) {
 		write_failed(f, res);
-	} else if ((uint64_t)res < f->op_bytes) {
+	} else if ((uint64_t)res < f->op_bytes && !STORE_MUTANT(short_write_accepted)) {
 		if (res == 0) {
 			write_failed(f, -ENOSPC);
 			return;
@@ -687,6 +720,12 @@ static void submit_write(struct file_disk *disk, struct file_io *f)
 		disk->stats.discards++;
 	f->first_block = io->offset_bytes / STORE_BLOCK_BYTES;
 	f->last_block = (io->offset_bytes + io->length_bytes - 1) / STORE_BLOCK_BYTES;
+	/* Others may have been written over it since. */
+	if (io->written && !STORE_MUTANT(written_again)) {
+		f->step = STEP_DURABLE;
+		flush_request(disk, f);
+		return;
+	}
 	list_append(&disk->waiting, &f->node);
 	if (!must_wait(disk, f))
 		lock_and_start(f);
@@ -733,8 +772,8 @@ static void file_submit(struct store_disk *sd, struct store_io *io)
 	case STORE_FLUSH:
 		disk->stats.flushes++;
 		if (disk->failed)
-			file_io_finish_later(f, -EIO);
-		else if (disk->disk.read_only || disk->scratch)
+			file_io_finish_later(f, STORE_MUTANT(failed_disk_flushes) ? 0 : -EIO);
+		else if (disk->disk.read_only || (disk->scratch && !io->fua))
 			file_io_finish_later(f, 0);
 		else
 			flush_request(disk, f);
@@ -766,6 +805,7 @@ static void file_cancel(struct store_disk *sd, struct store_io *io)
 	}
 	if (list_holds(&disk->waiting, &f->node) || list_holds(&disk->flush.waiting, &f->node)) {
 		list_remove(&f->node);
+		io->written = f->step == STEP_DURABLE;
 		file_io_finish_later(f, -ECANCELED);
 	}
 }
@@ -775,29 +815,38 @@ static int file_extent(struct store_disk *sd, uint64_t offset_bytes, uint64_t le
 		       bool *ret_mapped, uint64_t *ret_bytes)
 {
 	struct file_disk *disk = file_disk(sd);
-	struct owner owner = find_owner(disk, disk->layer_count, offset_bytes, length_bytes);
-	uint64_t block = owner.offset / STORE_BLOCK_BYTES, until = UINT64_MAX;
-	off_t data, hole;
+	uint64_t skip = offset_bytes % STORE_BLOCK_BYTES;
+	struct file_owner owner =
+		file_find_owner(disk, disk->layer_count, offset_bytes - skip, skip + length_bytes);
+	int r = file_data_run(&owner, ret_mapped);
 
-	*ret_mapped = false;
-	*ret_bytes = owner.bytes;
-	if (owner.fd < 0)
-		return 0;
-	data = lseek(owner.fd, (off_t)(block * STORE_BLOCK_BYTES), SEEK_DATA);
-	if (data < 0)
-		return errno == ENXIO ? 0 : -errno;
-	if ((uint64_t)data / STORE_BLOCK_BYTES > block) {
-		until = (uint64_t)data / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
-	} else {
-		hole = lseek(owner.fd, data, SEEK_HOLE);
-		if (hole < 0)
-			return -errno;
-		*ret_mapped = true;
-		until = blocks_of((uint64_t)hole) * STORE_BLOCK_BYTES;
-	}
-	if (until < owner.offset + owner.bytes)
-		*ret_bytes = until - owner.offset;
+	if (r < 0)
+		return r;
+	/* What is left of a block after an owner's end is zeros. */
+	owner.bytes = blocks_of(owner.bytes) * STORE_BLOCK_BYTES - skip;
+	*ret_bytes = owner.bytes < length_bytes ? owner.bytes : length_bytes;
 	return 0;
+}
+
+static uint64_t owned_blocks(const struct file_disk *disk, const struct file_layer *layer)
+{
+	return layer->sealed ? sealed_map_owned_count(layer->sealed) : disk->map.owned_count;
+}
+
+/* A layer that was made smaller than the image and larger again hides what lies between. */
+static bool untouched(const struct file_disk *disk)
+{
+	uint64_t image_bytes = disk->image_fd < 0 ? 0 : disk->image_bytes;
+
+	if (image_bytes > disk->disk.size_bytes)
+		image_bytes = disk->disk.size_bytes;
+	for (unsigned i = 0; i < disk->layer_count; i++) {
+		const struct file_layer *layer = &disk->layers[i];
+
+		if (owned_blocks(disk, layer) > 0 || layer->size_bytes < image_bytes)
+			return false;
+	}
+	return true;
 }
 
 static void file_stats(struct store_disk *sd, struct store_stats *ret_stats)
@@ -807,16 +856,35 @@ static void file_stats(struct store_disk *sd, struct store_stats *ret_stats)
 	*ret_stats = disk->stats;
 	ret_stats->failed = disk->failed;
 	if (disk->layer_count)
-		ret_stats->owned_blocks = file_top(disk)->map.owned_count;
+		ret_stats->owned_blocks = owned_blocks(disk, file_top(disk));
+	ret_stats->untouched = untouched(disk);
+}
+
+/* The top may be sealed, or opened by another, before this disk is freed. */
+static void top_let_go(struct file_disk *disk, bool in_order)
+{
+	struct file_layer *top = file_top(disk);
+
+	if (!top || top->sealed)
+		return;
+	if (in_order && !disk->disk.read_only)
+		disk->left = sealed_map_leave(top->fd, &disk->map);
+	close(TAKE_FD(top->fd));
 }
 
 static void detach_flushed(struct store_io *io, int res)
 {
 	struct file_disk *disk = CONTAINER_OF(io, struct file_disk, detach_io);
 
+	/* A page's first write goes to both its slots, one flush after the other. */
+	if (res == 0 && !disk->disk.read_only && disk->map.dirty_count > 0) {
+		file_submit(&disk->disk, io);
+		return;
+	}
 	/* Only now the durable map says all that the live one says. */
-	if (res == 0 && disk->live_path[0])
+	if ((res == 0 || STORE_MUTANT(failed_detach_removes_live_map)) && disk->live_path[0])
 		(void)unlink(disk->live_path);
+	top_let_go(disk, res == 0);
 	ring_timer_cancel(disk->ring, &disk->space_timer);
 	disk->ring = NULL;
 	disk->closed(disk->closed_arg, res);
@@ -831,8 +899,11 @@ static void file_detach(struct store_disk *sd, void (*closed)(void *arg, int res
 	disk->closed_arg = arg;
 	/* Scratch ends here: the layer may be sealed next, and a sealed layer's bits are those of
 	 * its durable map. */
-	disk->scratch = false;
-	disk->detach_io = (struct store_io){.op = STORE_FLUSH, .done = detach_flushed};
+	if (STORE_MUTANT(live_map_removed_before_flush))
+		(void)unlink(disk->live_path);
+	disk->detach_io = (struct store_io){.op = STORE_FLUSH,
+					    .fua = !STORE_MUTANT(scratch_detach_unflushed),
+					    .done = detach_flushed};
 	file_submit(sd, &disk->detach_io);
 }
 
@@ -850,8 +921,10 @@ static void file_free(struct store_disk *sd)
 		free(f->bounce);
 		free(f);
 	}
+	map_close(&disk->map);
+	sealed_map_unref(disk->left);
 	for (unsigned i = 0; i < disk->layer_count; i++) {
-		map_close(&disk->layers[i].map);
+		sealed_map_unref(disk->layers[i].sealed);
 		if (disk->layers[i].fd >= 0)
 			close(disk->layers[i].fd);
 	}
@@ -874,6 +947,7 @@ void file_disk_init(struct file_disk *disk)
 {
 	disk->disk.ops = &file_ops;
 	disk->image_fd = -1;
+	disk->map.live_fd = -1;
 	list_init(&disk->active);
 	list_init(&disk->waiting);
 	list_init(&disk->starved);

@@ -16,35 +16,30 @@
  * all the same and is full, the flush waits and tries again as writes do.
  *
  * A sync that fails has lost track of what is on the medium (the kernel forgets dirty pages), so
- * the disk is failed until it is opened again.
+ * the disk is failed until it is opened again: it takes no write and no flush, and gives out
+ * nothing that its top layer owns. Opened again it is as after a loss of power.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "store/store_internal.h"
 
 static void batch_start(struct file_disk *disk);
 
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 static void round_end(struct file_disk *disk, int res)
 {
 	struct file_flush *flush = &disk->flush;
-	uint64_t us = now_us() - flush->started_us;
+	uint64_t us = clock_us() - flush->started_us;
 
 	/* Without memory nothing was begun, and nothing is lost. */
 	if (res < 0 && res != -ENOMEM)
 		file_disk_fail(disk, "a flush", res);
 	else if (res == 0)
 		file_disk_succeeded(disk, false);
+	if (STORE_MUTANT(dirty_reset_late) && res == 0)
+		flush->data_dirty = false;
 	disk->stats.flush_rounds++;
 	disk->stats.flush_us_total += us;
 	if (us > disk->stats.flush_us_max)
@@ -82,37 +77,66 @@ static void round_starved(struct file_disk *disk)
 	}
 }
 
+/* `skipped`: only says that it was done. */
+static void sync_start(struct file_disk *disk, void (*done)(struct ring_op *op, int res),
+		       bool skipped)
+{
+	disk->flush.sync_op.done = done;
+	if (skipped)
+		done(&disk->flush.sync_op, 0);
+	else
+		ring_fdatasync(disk->ring, &disk->flush.sync_op, file_top(disk)->fd);
+}
+
+/*
+ * Want of memory may be the medium's answer to what was written before (a device mapper's, say),
+ * so it loses track as any other error does: unlike that of a round which has not begun.
+ */
+static void round_end_synced(struct file_disk *disk, int res)
+{
+	round_end(disk, res == -ENOMEM && !STORE_MUTANT(sync_without_memory_forgiven) ? -EIO : res);
+}
+
+/* A sync may be asked for again only if it was not tried. */
+static bool sync_was_not_tried(int res)
+{
+	return res == -EINTR || res == -EAGAIN || (res < 0 && STORE_MUTANT(failed_sync_retried));
+}
+
 static void final_synced(struct ring_op *op, int res)
 {
 	struct file_disk *disk = CONTAINER_OF(op, struct file_disk, flush.sync_op);
 
-	if (res == -EINTR || res == -EAGAIN) {
+	if (sync_was_not_tried(res)) {
 		ring_fdatasync(disk->ring, op, file_top(disk)->fd);
 		return;
 	}
-	round_end(disk, res);
+	round_end_synced(disk, res);
 }
 
 static void batch_written(struct file_disk *disk)
 {
 	struct file_flush *flush = &disk->flush;
 
-	if (flush->res == -ENOSPC || flush->res == -EDQUOT) {
+	if ((flush->res == -ENOSPC || flush->res == -EDQUOT) &&
+	    !STORE_MUTANT(unwritten_map_page_ignored)) {
 		round_starved(disk);
 	} else if (flush->res < 0) {
 		round_end(disk, flush->res);
-	} else if (flush->page < file_top(disk)->map.page_count) {
+	} else if (flush->page < disk->map.page_count) {
 		batch_start(disk);
 	} else {
-		flush->sync_op.done = final_synced;
-		ring_fdatasync(disk->ring, &flush->sync_op, file_top(disk)->fd);
+		sync_start(disk, final_synced, STORE_MUTANT(final_sync_skipped));
 	}
 }
 
 static void page_start(struct flush_write *w)
 {
-	ring_write(w->disk->ring, &w->op, file_top(w->disk)->fd, &w->page, sizeof(w->page),
-		   w->offset);
+	if (STORE_MUTANT(map_write_skipped))
+		w->op.done(&w->op, sizeof(w->page));
+	else
+		ring_write(w->disk->ring, &w->op, file_top(w->disk)->fd, &w->page, sizeof(w->page),
+			   w->offset);
 }
 
 static void page_written(struct ring_op *op, int res)
@@ -124,14 +148,23 @@ static void page_written(struct ring_op *op, int res)
 		page_start(w);
 		return;
 	}
-	if (res != (int)sizeof(w->page)) {
-		map_snapshot_failed(&file_top(w->disk)->map, w->index, &w->page);
+	if (res != (int)sizeof(w->page) && !(STORE_MUTANT(short_map_write_accepted) && res > 0)) {
+		if (!STORE_MUTANT(unwritten_map_page_clean))
+			map_snapshot_failed(&w->disk->map, w->index, &w->page);
 		/* Want of space may heal; any other fault weighs more. */
 		if (flush->res == 0 || (res < 0 && res != -ENOSPC && res != -EDQUOT))
 			flush->res = res < 0 ? res : -ENOSPC;
+	} else {
+		map_snapshot_written(&w->disk->map, w->index, &w->page);
 	}
 	if (--flush->writes_busy == 0)
 		batch_written(w->disk);
+}
+
+static void copy_again(struct flush_write *w)
+{
+	map_snapshot_failed(&w->disk->map, w->index, &w->page);
+	map_snapshot(&w->disk->map, w->index, &w->page, &w->offset);
 }
 
 /* The data that the copied bits stand for is durable now: the bits may follow. */
@@ -140,23 +173,26 @@ static void data_synced(struct ring_op *op, int res)
 	struct file_disk *disk = CONTAINER_OF(op, struct file_disk, flush.sync_op);
 	struct file_flush *flush = &disk->flush;
 
-	if (res == -EINTR || res == -EAGAIN) {
+	if (sync_was_not_tried(res)) {
 		ring_fdatasync(disk->ring, op, file_top(disk)->fd);
 		return;
 	}
 	if (res < 0 || flush->batch_count == 0) {
-		round_end(disk, res);
+		round_end_synced(disk, res);
 		return;
 	}
 	flush->writes_busy = flush->batch_count;
-	for (unsigned i = 0; i < flush->batch_count; i++)
+	for (unsigned i = 0; i < flush->batch_count; i++) {
+		if (STORE_MUTANT(map_copied_after_sync))
+			copy_again(&flush->writes[i]);
 		page_start(&flush->writes[i]);
+	}
 }
 
 static void batch_start(struct file_disk *disk)
 {
 	struct file_flush *flush = &disk->flush;
-	struct store_map *map = &file_top(disk)->map;
+	struct store_map *map = &disk->map;
 
 	flush->batch_count = 0;
 	flush->page = map_next_dirty(map, flush->page);
@@ -169,9 +205,11 @@ static void batch_start(struct file_disk *disk)
 		map_snapshot(map, flush->page, &w->page, &w->offset);
 		flush->page = map_next_dirty(map, flush->page + 1);
 	}
-	flush->data_dirty = false;
-	flush->sync_op.done = data_synced;
-	ring_fdatasync(disk->ring, &flush->sync_op, file_top(disk)->fd);
+	flush->data_dirty = STORE_MUTANT(dirty_reset_late);
+	sync_start(disk, data_synced,
+		   /* NOLINTNEXTLINE(bugprone-branch-clone): switches of tests, off elsewhere */
+		   flush->batch_count ? STORE_MUTANT(data_sync_skipped)
+				      : STORE_MUTANT(only_sync_skipped));
 }
 
 static void round_start(struct ring_task *task)
@@ -184,13 +222,13 @@ static void round_start(struct ring_task *task)
 	flush->busy = true;
 	flush->res = 0;
 	flush->page = 0;
-	flush->started_us = now_us();
+	flush->started_us = clock_us();
 	list_splice(&flush->running, &flush->waiting);
 	if (disk->failed) {
 		round_end(disk, -EIO);
 		return;
 	}
-	if (!flush->data_dirty && file_top(disk)->map.dirty_count == 0) {
+	if (!flush->data_dirty && disk->map.dirty_count == 0) {
 		round_end(disk, 0);
 		return;
 	}
@@ -208,12 +246,15 @@ void flush_init(struct file_disk *disk)
 	list_init(&disk->flush.running);
 	ring_task_init(&disk->flush.start, round_start);
 	/* What a process before us wrote and did not sync is ours to sync. */
-	disk->flush.data_dirty = true;
+	disk->flush.data_dirty = !STORE_MUTANT(opened_clean);
 }
 
 void flush_request(struct file_disk *disk, struct file_io *f)
 {
-	list_append(&disk->flush.waiting, &f->node);
+	list_append(STORE_MUTANT(flush_joins_running_round) && disk->flush.busy
+			    ? &disk->flush.running
+			    : &disk->flush.waiting,
+		    &f->node);
 	if (!disk->flush.busy)
 		ring_defer(disk->ring, &disk->flush.start);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@ struct hasher {
 	EVP_MD_CTX *ctx;
 	void (*progress)(void *arg, uint64_t bytes);
 	void *arg;
+	struct work *work; /* or NULL */
 };
 
 /* Blocks that are all zeros count as much as holes: not at all. */
@@ -76,32 +78,20 @@ static int hash_range(struct hasher *h, int fd, uint64_t begin, uint64_t end, ui
 		begin += bytes;
 		if (h->progress)
 			h->progress(h->arg, begin);
+		r = h->work ? work_step(h->work, bytes) : 0;
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
 
 static int hash_data(struct hasher *h, int fd, uint64_t size_bytes, uint8_t *buffer)
 {
-	uint64_t at = 0, end;
+	uint64_t at = 0, begin, end;
 
-	while (at < size_bytes) {
-		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
-		int r;
+	while (file_data_next(fd, at, size_bytes, &begin, &end)) {
+		int r = hash_range(h, fd, begin, end, buffer);
 
-		if (data < 0 && errno == ENXIO)
-			return 0;
-		/* A file system that can't tell holes is read whole. */
-		if (data < 0)
-			data = (off_t)at;
-		hole = lseek(fd, data, SEEK_HOLE);
-		/* Whole blocks, also on a file system whose own are smaller. */
-		at = (uint64_t)data / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES;
-		end = hole < 0 ? size_bytes
-			       : ((uint64_t)hole + STORE_BLOCK_BYTES - 1) / STORE_BLOCK_BYTES *
-					 STORE_BLOCK_BYTES;
-		if (end > size_bytes)
-			end = size_bytes;
-		r = hash_range(h, fd, at, end, buffer);
 		if (r < 0)
 			return r;
 		at = end;
@@ -109,13 +99,12 @@ static int hash_data(struct hasher *h, int fd, uint64_t size_bytes, uint8_t *buf
 	return 0;
 }
 
-static int hash_file(int fd, uint64_t size_bytes, void (*progress)(void *arg, uint64_t bytes),
-		     void *arg, uint8_t ret_sha256[32])
+static int hash_file(struct hasher h, int fd, uint64_t size_bytes, uint8_t ret_sha256[32])
 {
-	struct hasher h = {.ctx = EVP_MD_CTX_new(), .progress = progress, .arg = arg};
 	uint8_t AUTO_FREE *buffer = malloc(HASH_BUFFER_BYTES + STORE_BLOCK_BYTES);
 	int r = -ENOMEM;
 
+	h.ctx = EVP_MD_CTX_new();
 	if (h.ctx && buffer) {
 		r = EVP_DigestInit_ex(h.ctx, EVP_sha256(), NULL) == 1 ? 0 : -EIO;
 		if (r == 0)
@@ -157,15 +146,47 @@ static void content_copy(char ret_content[64], const char *content)
 	ret_content[i] = '\0';
 }
 
+/* The file beside the sidecar, whose one name several threads may want: with its lock. */
+static int sidecar_begin(const char *fresh)
+{
+	for (;;) {
+		int AUTO_CLOSE fd = open(fresh, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+		struct stat ours, named;
+
+		if (fd < 0 || flock(fd, LOCK_EX) < 0 || fstat(fd, &ours) < 0)
+			return -errno;
+		if (stat(fresh, &named) == 0 && named.st_ino == ours.st_ino)
+			return ftruncate(fd, 0) < 0 ? -errno : TAKE_FD(fd);
+		/* Who had it before has put it in the sidecar's place. */
+	}
+}
+
 /* Written beside it, synced, and put in its place. */
+static int sidecar_replace(const char *path, const char *final, const char *text)
+{
+	char fresh[LIMIT_PATH_BYTES + 16];
+	int AUTO_CLOSE fd = -1;
+	int r;
+
+	(void)snprintf(fresh, sizeof(fresh), STORE_MUTANT(sidecar_in_place) ? "%s" : "%s.new",
+		       final);
+	fd = sidecar_begin(fresh);
+	if (fd < 0)
+		return fd;
+	r = pwrite_all(fd, text, strlen(text), 0);
+	if (r == 0 && !STORE_MUTANT(sidecar_unsynced) && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && rename(fresh, final) < 0)
+		r = -errno;
+	return r < 0 || STORE_MUTANT(sidecar_folder_unsynced) ? r : fsync_parent(path);
+}
+
 static int sidecar_write(const char *path, const struct store_image_info *info)
 {
-	char final[LIMIT_PATH_BYTES + 8], fresh[LIMIT_PATH_BYTES + 16];
+	char final[LIMIT_PATH_BYTES + 8];
 	char uuid[STORE_UUID_TEXT_BYTES], sha256[65];
 	char AUTO_FREE *text = NULL;
-	int AUTO_CLOSE fd = -1;
 	json_t *json;
-	int r;
 
 	store_uuid_format(&info->uuid, uuid);
 	hex(info->sha256, sizeof(info->sha256), sha256);
@@ -178,16 +199,7 @@ static int sidecar_write(const char *path, const struct store_image_info *info)
 	if (!text)
 		return -ENOMEM;
 	sidecar_path(path, final);
-	(void)snprintf(fresh, sizeof(fresh), "%s.new", final);
-	fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-	if (fd < 0)
-		return -errno;
-	r = pwrite_all(fd, text, strlen(text), 0);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0 && rename(fresh, final) < 0)
-		r = -errno;
-	return r < 0 ? r : fsync_parent(path);
+	return sidecar_replace(path, final, text);
 }
 
 static int sidecar_parse(json_t *json, struct store_image_info *ret_info)
@@ -220,6 +232,8 @@ int store_image_info(const char *path, struct store_image_info *ret_info, struct
 	json_t *json;
 	int r;
 
+	if (!text)
+		return store_fail(err, -ENOMEM, "out of memory");
 	sidecar_path(path, sidecar);
 	fd = open(sidecar, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -227,9 +241,9 @@ int store_image_info(const char *path, struct store_image_info *ret_info, struct
 				  "%s: %s; it belongs to the image %s, restore it from a "
 				  "backup or import the image again",
 				  sidecar, strerror(errno), path);
-	bytes = text ? read(fd, text, SIDECAR_BYTES_MAX) : -1;
+	bytes = read(fd, text, SIDECAR_BYTES_MAX);
 	if (bytes < 0)
-		return store_fail(err, -EIO, "%s can't be read", sidecar);
+		return store_fail(err, -errno, "%s can't be read: %s", sidecar, strerror(errno));
 	json = json_loadb(text, (size_t)bytes, 0, NULL);
 	r = json ? sidecar_parse(json, ret_info) : -EBADMSG;
 	json_decref(json);
@@ -250,7 +264,7 @@ int store_image_seal(const char *path, const store_uuid_t *uuid, const char *con
 	struct stat st;
 	int r;
 
-	if (fd < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || (!STORE_MUTANT(image_unsynced) && fsync(fd) < 0) || fstat(fd, &st) < 0)
 		return store_fail(err, -errno, "%s can't be made an image: %s", path,
 				  strerror(errno));
 	if (st.st_size == 0 || st.st_size % STORE_SECTOR_BYTES)
@@ -264,7 +278,8 @@ int store_image_seal(const char *path, const store_uuid_t *uuid, const char *con
 	if (fchmod(fd, 0440) < 0)
 		return store_fail(err, -errno, "%s can't be made read-only: %s", path,
 				  strerror(errno));
-	r = hash_file(fd, info.size_bytes, progress, arg, info.sha256);
+	r = hash_file((struct hasher){.progress = progress, .arg = arg}, fd, info.size_bytes,
+		      info.sha256);
 	if (r == 0)
 		r = sidecar_write(path, &info);
 	if (r < 0)
@@ -299,7 +314,7 @@ int image_verify(int fd, const char *path, const store_uuid_t *uuid, uint64_t *r
 	if (stat_mtime_ns(&st) == info.mtime_ns)
 		return 0;
 	log_warn("%s was touched after its import: comparing its content hash", path);
-	r = hash_file(fd, info.size_bytes, NULL, NULL, sha256);
+	r = hash_file((struct hasher){.ctx = NULL}, fd, info.size_bytes, sha256);
 	if (r < 0)
 		return store_fail(err, r, "%s can't be read: %s", path, strerror(-r));
 	if (memcmp(sha256, info.sha256, sizeof(sha256)) != 0)
@@ -313,5 +328,71 @@ int image_verify(int fd, const char *path, const store_uuid_t *uuid, uint64_t *r
 	if (r < 0)
 		log_warn("%s.json can't be updated: %s", path, strerror(-r));
 	log_info("%s is what was imported", path);
+	return 0;
+}
+
+/* The text stays as it is if nothing is wrong. -errno: it could not be judged. */
+static int image_judge(int fd, const char *path, struct work *work, enum store_finding *ret_finding,
+		       char ret_text[STORE_ERROR_BYTES])
+{
+	struct store_image_info info;
+	struct store_error err;
+	uint8_t sha256[32];
+	struct stat st;
+	int r;
+
+	*ret_finding = STORE_FINDING_LOST;
+	if (store_image_info(path, &info, &err) < 0) {
+		(void)snprintf(ret_text, STORE_ERROR_BYTES, "%s", err.text);
+		return 0;
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size != info.size_bytes) {
+		(void)snprintf(ret_text, STORE_ERROR_BYTES,
+			       "%s has %lld bytes, but had %llu when it was imported; restore it "
+			       "from a backup",
+			       path, (long long)st.st_size, (unsigned long long)info.size_bytes);
+		return 0;
+	}
+	r = hash_file((struct hasher){.work = work}, fd, info.size_bytes, sha256);
+	if (r == -ECANCELED || r == -ENOMEM)
+		return r;
+	if (r < 0) {
+		(void)snprintf(ret_text, STORE_ERROR_BYTES,
+			       "%s can't be read: %s; restore it from a backup", path,
+			       strerror(-r));
+	} else if (memcmp(sha256, info.sha256, sizeof(sha256)) != 0) {
+		(void)snprintf(ret_text, STORE_ERROR_BYTES,
+			       "%s is not what was imported: its content hash differs, so clones "
+			       "of it can't be trusted; restore it from a backup",
+			       path);
+	} else if (stat_mtime_ns(&st) != info.mtime_ns) {
+		*ret_finding = STORE_FINDING_NOTE;
+		(void)snprintf(ret_text, STORE_ERROR_BYTES,
+			       "%s was touched, but its content is what was imported", path);
+	}
+	return 0;
+}
+
+int store_image_check(const char *path, store_found *found, void *arg,
+		      const struct store_work *work, struct store_error *err)
+{
+	int AUTO_CLOSE fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[STORE_ERROR_BYTES] = "";
+	enum store_finding finding;
+	struct stat st;
+	struct work w;
+	int r;
+
+	if (fd < 0)
+		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
+	work_begin(&w, work, fstat(fd, &st) < 0 ? 0 : file_data_bytes(fd, 0, (uint64_t)st.st_size));
+	r = image_judge(fd, path, &w, &finding, text);
+	if (r < 0)
+		return store_fail(err, r, "%s can't be checked: %s", path,
+				  r == -ECANCELED ? "cancelled" : strerror(-r));
+	if (text[0])
+		found(arg, finding, text);
 	return 0;
 }

@@ -18,8 +18,9 @@
 #include "base/crc32c.h"
 #include "store/store_internal.h"
 
-static_assert(sizeof(((struct layer_header *)0)->label) == LIMIT_OBJECT_NAME_BYTES + 1,
-	      "a label is an object's name");
+static_assert(sizeof(((struct layer_header *)0)->label) == LIMIT_OBJECT_NAME_BYTES + 1 &&
+		      sizeof(((struct layer_header *)0)->snapshot) == LIMIT_OBJECT_NAME_BYTES + 1,
+	      "labels and snapshots are objects' names");
 
 int store_fail(struct store_error *err, int error, const char *format, ...)
 {
@@ -67,17 +68,20 @@ static uint32_t header_crc(const struct layer_header *header)
 static bool header_is_whole(const struct layer_header *header)
 {
 	return memcmp(header->magic, LAYER_MAGIC, sizeof(header->magic)) == 0 &&
-	       le32_get(header->crc) == header_crc(header);
+	       (le32_get(header->crc) == header_crc(header) ||
+		STORE_MUTANT(header_checksum_ignored));
 }
 
-/* What a header with a good checksum may still claim wrongly. NULL: nothing. */
-static const char *header_complaint(const struct layer_header *header, uint64_t file_bytes)
+const char *layer_header_complaint(const struct layer_header *header, uint64_t file_bytes)
 {
 	uint64_t size_bytes = le64_get(header->size_bytes);
 	struct layer_layout l;
 
-	if (le32_get(header->version) != LAYER_VERSION)
+	if (le32_get(header->version) > LAYER_VERSION)
 		return "was made by a newer lunroot; use that version";
+	if (le32_get(header->version) < LAYER_VERSION)
+		return "was made by an older lunroot, before its first release; export the disk "
+		       "with that version and import it again";
 	if (size_bytes == 0 || size_bytes > LIMIT_DISK_BYTES || size_bytes % STORE_SECTOR_BYTES)
 		return "has an impossible size in its header";
 	l = layer_layout(size_bytes);
@@ -89,82 +93,176 @@ static const char *header_complaint(const struct layer_header *header, uint64_t 
 		return "has an impossible layout in its header";
 	if (le32_get(header->parent_kind) > STORE_PARENT_LAYER)
 		return "names an unknown kind of parent";
-	if (memchr(header->label, 0, sizeof(header->label)) == NULL)
-		return "has a label without an end";
+	if (memchr(header->label, 0, sizeof(header->label)) == NULL ||
+	    memchr(header->snapshot, 0, sizeof(header->snapshot)) == NULL)
+		return "has a name without an end in its header";
+	if (le32_get(header->lun) >= LIMIT_LUNS_PER_NODE)
+		return "has an impossible LUN in its header";
 	if (file_bytes < l.file_bytes)
-		return "is cut off: it is shorter than its header says; restore it from a backup";
+		return "is cut off: it is shorter than its header says; \"lunctl check\" says "
+		       "what is missing, restore it from a backup";
 	return NULL;
 }
 
-/* The newest whole copy, and which of the two it is. */
-static int header_choose(int fd, const char *path, struct layer_header *ret_header,
-			 unsigned *ret_copy, struct store_error *err)
+/* Two whole copies that can't both be of this file. */
+static bool headers_contradict(const struct layer_headers *headers)
 {
-	struct layer_header copies[LAYER_HEADER_COPIES], *best = NULL;
-	const char *complaint;
+	const struct layer_header *a = &headers->copies[0], *b = &headers->copies[1];
+
+	if (!headers->whole[0] || !headers->whole[1])
+		return false;
+	return memcmp(a->uuid, b->uuid, sizeof(a->uuid)) != 0 ||
+	       (le64_get(a->sequence) == le64_get(b->sequence) && memcmp(a, b, sizeof(*a)) != 0);
+}
+
+int layer_headers_read(int fd, const char *path, struct layer_headers *ret_headers,
+		       struct store_error *err)
+{
+	struct layer_headers *h = ret_headers;
 	struct stat st;
 	int r;
 
 	if (fstat(fd, &st) < 0)
 		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
-	if (st.st_size < (off_t)sizeof(copies))
+	h->file_bytes = (uint64_t)st.st_size;
+	if (h->file_bytes < sizeof(h->copies))
 		return store_fail(err, -EBADMSG,
 				  "%s is cut off or no layer; restore it from a backup", path);
-	r = pread_all(fd, copies, sizeof(copies), 0);
+	r = pread_all(fd, h->copies, sizeof(h->copies), 0);
 	if (r < 0)
 		return store_fail(err, r, "%s: its header can't be read: %s", path, strerror(-r));
-	for (unsigned i = 0; i < LAYER_HEADER_COPIES; i++) {
-		if (header_is_whole(&copies[i]) &&
-		    (!best || le64_get(copies[i].sequence) > le64_get(best->sequence)))
-			best = &copies[i];
-	}
-	if (!best)
+	for (unsigned i = 0; i < LAYER_HEADER_COPIES; i++)
+		h->whole[i] = header_is_whole(&h->copies[i]);
+	if (!h->whole[0] && !h->whole[1])
 		return store_fail(
 			err, -EBADMSG,
 			"%s is damaged: neither copy of its header has a good checksum; restore "
 			"it from a backup",
 			path);
-	complaint = header_complaint(best, (uint64_t)st.st_size);
-	if (complaint)
-		return store_fail(err, -EBADMSG, "%s %s", path, complaint);
-	*ret_header = *best;
-	*ret_copy = (unsigned)(best - copies);
+	if (headers_contradict(h))
+		return store_fail(err, -EBADMSG,
+				  "%s is damaged: the copies of its header contradict each other; "
+				  "restore it from a backup",
+				  path);
+	h->chosen = h->whole[1] && (!h->whole[0] || le64_get(h->copies[1].sequence) >
+							    le64_get(h->copies[0].sequence));
 	return 0;
 }
 
-int layer_header_read(int fd, const char *path, struct layer_header *ret_header,
-		      struct store_error *err)
+bool layer_headers_agree(const struct layer_headers *headers)
 {
-	unsigned copy;
-
-	return header_choose(fd, path, ret_header, &copy, err);
+	return memcmp(&headers->copies[0], &headers->copies[1], sizeof(headers->copies[0])) == 0;
 }
 
-int layer_header_info(const struct layer_header *header, struct store_layer_info *ret_info)
+/* The newest whole copy, and the two of them. */
+static int header_choose(int fd, const char *path, struct layer_header *ret_header,
+			 struct layer_headers *ret_headers, struct store_error *err)
+{
+	const struct layer_header *header;
+	const char *complaint;
+	int r = layer_headers_read(fd, path, ret_headers, err);
+
+	if (r < 0)
+		return r;
+	header = &ret_headers->copies[ret_headers->chosen];
+	complaint = layer_header_complaint(header, ret_headers->file_bytes);
+	if (complaint)
+		return store_fail(err, -EBADMSG, "%s %s", path, complaint);
+	*ret_header = *header;
+	return 0;
+}
+
+int layer_header_read(int fd, const char *path, struct layer_header *ret_header, bool *ret_agree,
+		      struct store_error *err)
+{
+	struct layer_headers headers;
+	int r = header_choose(fd, path, ret_header, &headers, err);
+
+	if (r == 0)
+		*ret_agree = layer_headers_agree(&headers);
+	return r;
+}
+
+void layer_header_info(const struct layer_header *header, struct store_layer_info *ret_info)
 {
 	struct store_layer_info info = {
 		.parent_kind = (enum store_parent)le32_get(header->parent_kind),
 		.parent_size_bytes = le64_get(header->parent_size_bytes),
 		.size_bytes = le64_get(header->size_bytes),
 		.sealed = le32_get(header->flags) & LAYER_FLAG_SEALED,
+		.created_s = (int64_t)le64_get(header->created_s),
 	};
 
 	memcpy(info.uuid.b, header->uuid, 16);
 	memcpy(info.parent_uuid.b, header->parent_uuid, 16);
+	memcpy(info.stands_for.b, header->stands_for, 16);
+	memcpy(info.node_uuid.b, header->node_uuid, 16);
+	memcpy(info.lun_uuid.b, header->lun_uuid, 16);
+	info.lun = (uint8_t)le32_get(header->lun);
 	memcpy(info.label, header->label, sizeof(info.label));
+	memcpy(info.snapshot, header->snapshot, sizeof(info.snapshot));
 	*ret_info = info;
-	return 0;
 }
 
-/* Writes one copy and makes it durable. */
-static int header_write(int fd, struct layer_header *header, unsigned copy)
+const store_uuid_t *store_layer_identity(const struct store_layer_info *layer)
 {
-	int r;
+	return all_zero(layer->stands_for.b, 16) ? &layer->uuid : &layer->stands_for;
+}
 
+bool store_layer_is_parent(const struct store_layer_info *layer, const store_uuid_t *parent_uuid)
+{
+	return memcmp(layer->uuid.b, parent_uuid->b, 16) == 0 ||
+	       memcmp(store_layer_identity(layer)->b, parent_uuid->b, 16) == 0;
+}
+
+static int copy_write(int fd, struct layer_header *header, unsigned copy)
+{
 	le32_put(&header->crc, header_crc(header));
-	r = pwrite_all(fd, header, sizeof(*header), (uint64_t)copy * LAYER_HEADER_BYTES);
-	if (r == 0 && fdatasync(fd) < 0)
-		r = -errno;
+	return pwrite_all(fd, header, sizeof(*header), (uint64_t)copy * LAYER_HEADER_BYTES);
+}
+
+static int header_sync(int fd)
+{
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+int layer_sync_before(int fd, const struct layer_header *header, const char *run_dir)
+{
+	store_uuid_t uuid;
+	int r = STORE_MUTANT(layer_unsynced_before) ? 0 : header_sync(fd);
+
+	memcpy(uuid.b, header->uuid, sizeof(uuid.b));
+	if (r < 0)
+		map_live_distrust(run_dir, &uuid);
+	return r;
+}
+
+int layer_header_write(int fd, struct layer_header *header, const struct layer_headers *before)
+{
+	int r = 0;
+
+	/*
+	 * Who wrote the copy that counts may have been killed before its sync, or the sync failed:
+	 * then only the page cache has it, and the medium what was there before, which may be
+	 * damaged. It is written again, because after a sync that failed the cache holds it for
+	 * clean.
+	 */
+	if (!layer_headers_agree(before)) {
+		if (!STORE_MUTANT(counting_header_not_rewritten))
+			r = pwrite_all(fd, &before->copies[before->chosen], LAYER_HEADER_BYTES,
+				       (uint64_t)before->chosen * LAYER_HEADER_BYTES);
+		if (r == 0 && !STORE_MUTANT(counting_header_unsynced))
+			r = header_sync(fd);
+	}
+	/* First over the other copy: the one that counts now stays until the new one is safe. */
+	for (unsigned i = 1; r == 0 && i <= LAYER_HEADER_COPIES; i++) {
+		r = copy_write(fd, header,
+			       (before->chosen + i + STORE_MUTANT(header_over_counting_copy)) %
+				       LAYER_HEADER_COPIES);
+		if (r == 0 && !(i == 1 && STORE_MUTANT(headers_unsynced_between)) &&
+		    !(i == 2 && STORE_MUTANT(headers_unsynced)))
+			r = header_sync(fd);
+	}
 	return r;
 }
 
@@ -175,6 +273,7 @@ static void header_fill(struct layer_header *header, const struct store_layer_in
 	memset(header, 0, sizeof(*header));
 	memcpy(header->magic, LAYER_MAGIC, sizeof(header->magic));
 	le32_put(&header->version, LAYER_VERSION);
+	le32_put(&header->flags, info->sealed ? LAYER_FLAG_SEALED : 0);
 	le64_put(&header->sequence, 1);
 	memcpy(header->uuid, info->uuid.b, 16);
 	memcpy(header->parent_uuid, info->parent_uuid.b, 16);
@@ -186,31 +285,60 @@ static void header_fill(struct layer_header *header, const struct store_layer_in
 	le32_put(&header->map_page_blocks, MAP_PAGE_BLOCKS);
 	le32_put(&header->map_page_bytes, MAP_PAGE_BYTES);
 	le64_put(&header->data_offset, l.data_offset);
-	le64_put(&header->created_s, (uint64_t)time(NULL));
+	le64_put(&header->created_s, (uint64_t)(info->created_s ? info->created_s : time(NULL)));
 	memcpy(header->label, info->label, sizeof(header->label));
+	memcpy(header->stands_for, info->stands_for.b, 16);
+	memcpy(header->node_uuid, info->node_uuid.b, 16);
+	memcpy(header->lun_uuid, info->lun_uuid.b, 16);
+	le32_put(&header->lun, info->lun);
+	memcpy(header->snapshot, info->snapshot, sizeof(header->snapshot));
+}
+
+int layer_file_new(const char *path, uint64_t size_bytes, struct store_error *err)
+{
+	int AUTO_CLOSE fd = -1;
+
+	if (size_bytes == 0 || size_bytes > LIMIT_DISK_BYTES || size_bytes % STORE_SECTOR_BYTES)
+		return store_fail(err, -EINVAL, "%s: a size of %llu bytes can't be", path,
+				  (unsigned long long)size_bytes);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return store_fail(err, -errno, "%s can't be made: %s", path, strerror(errno));
+	if (ftruncate(fd, (off_t)layer_layout(size_bytes).file_bytes) < 0) {
+		int r = -errno;
+
+		(void)unlink(path);
+		return store_fail(err, r, "%s can't be written: %s", path, strerror(-r));
+	}
+	return TAKE_FD(fd);
+}
+
+int layer_headers_new(int fd, const char *path, const struct store_layer_info *info)
+{
+	struct layer_header header;
+	int r = 0;
+
+	header_fill(&header, info);
+	for (unsigned i = 0; r == 0 && i < LAYER_HEADER_COPIES; i++)
+		r = copy_write(fd, &header, i);
+	/* One sync is enough: until this function returns nobody counts on the file. The file's
+	 * size is metadata that fdatasync needs and so brings along. */
+	if (r == 0 && !STORE_MUTANT(create_unsynced))
+		r = header_sync(fd);
+	return r < 0 || STORE_MUTANT(create_folder_unsynced) ? r : fsync_parent(path);
 }
 
 int store_layer_create(const char *path, const struct store_layer_info *info,
 		       struct store_error *err)
 {
-	struct layer_header header;
-	int AUTO_CLOSE fd = -1;
+	struct store_layer_info writable = *info;
+	int AUTO_CLOSE fd = layer_file_new(path, info->size_bytes, err);
 	int r;
 
-	if (info->size_bytes == 0 || info->size_bytes > LIMIT_DISK_BYTES ||
-	    info->size_bytes % STORE_SECTOR_BYTES)
-		return store_fail(err, -EINVAL, "%s: a size of %llu bytes can't be", path,
-				  (unsigned long long)info->size_bytes);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 	if (fd < 0)
-		return store_fail(err, -errno, "%s can't be made: %s", path, strerror(errno));
-	header_fill(&header, info);
-	r = ftruncate(fd, (off_t)layer_layout(info->size_bytes).file_bytes) < 0 ? -errno : 0;
-	for (unsigned i = 0; r == 0 && i < LAYER_HEADER_COPIES; i++)
-		r = header_write(fd, &header, i);
-	/* The file's size is metadata that fdatasync needs and so brings along. */
-	if (r == 0)
-		r = fsync_parent(path);
+		return fd;
+	writable.sealed = false;
+	r = layer_headers_new(fd, path, &writable);
 	if (r < 0) {
 		(void)unlink(path);
 		return store_fail(err, r, "%s can't be written: %s", path, strerror(-r));
@@ -222,37 +350,86 @@ int store_layer_info(const char *path, struct store_layer_info *ret_info, struct
 {
 	struct layer_header header;
 	int AUTO_CLOSE fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool agree;
 	int r;
 
 	if (fd < 0)
 		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
-	r = layer_header_read(fd, path, &header, err);
-	return r < 0 ? r : layer_header_info(&header, ret_info);
+	r = layer_header_read(fd, path, &header, &agree, err);
+	if (r == 0)
+		layer_header_info(&header, ret_info);
+	return r;
 }
 
-int store_layer_seal(const char *path, struct store_error *err)
+int store_layer_label(const char *path, const char *run_dir, const char *label,
+		      struct store_error *err)
 {
+	struct layer_headers headers;
 	struct layer_header header;
 	int AUTO_CLOSE fd = open(path, O_RDWR | O_CLOEXEC);
-	unsigned copy;
 	int r;
 
 	if (fd < 0)
 		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
+	if (strlen(label) >= sizeof(header.label))
+		return store_fail(err, -EINVAL, "%s: the label is too long", path);
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return store_fail(err, -EBUSY, "the layer %s is in use", path);
+	r = header_choose(fd, path, &header, &headers, err);
+	if (r < 0)
+		return r;
+	memset(header.label, 0, sizeof(header.label));
+	memcpy(header.label, label, strlen(label));
+	le64_put(&header.sequence, le64_get(header.sequence) + 1);
+	r = layer_sync_before(fd, &header, run_dir);
+	if (r == 0)
+		r = layer_header_write(fd, &header, &headers);
+	return r < 0 ? store_fail(err, r, "%s can't be labelled: %s", path, strerror(-r)) : 0;
+}
+
+int store_layer_seal(const char *path, const char *snapshot, struct store_error *err)
+{
+	struct layer_headers headers;
+	struct layer_header header, before;
+	int AUTO_CLOSE fd = open(path, O_RDWR | O_CLOEXEC);
+	struct stat unsealed;
+	bool locked;
+	int r;
+
+	if (fd < 0)
+		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
+	if (strlen(snapshot) >= sizeof(header.snapshot))
+		return store_fail(err, -EINVAL, "%s: the name of a snapshot is too long", path);
+	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	if (r < 0 && r != -EWOULDBLOCK)
+		return store_fail(err, r, "%s can't be locked: %s", path, strerror(-r));
+	locked = r == 0;
+	r = header_choose(fd, path, &header, &headers, err);
+	if (r < 0)
+		return r;
+	/* What is sealed has readers only, and they have read its header. */
+	if (!locked && !(le32_get(header.flags) & LAYER_FLAG_SEALED))
 		return store_fail(err, -EBUSY,
 				  "the layer %s is in use, so it can't be sealed; end what uses it "
 				  "first",
 				  path);
-	r = header_choose(fd, path, &header, &copy, err);
-	if (r < 0 || le32_get(header.flags) & LAYER_FLAG_SEALED)
-		return r;
-	le64_put(&header.sequence, le64_get(header.sequence) + 1);
+	if (fstat(fd, &unsealed) < 0)
+		return store_fail(err, -errno, "%s: %s", path, strerror(errno));
+	before = header;
 	le32_put(&header.flags, le32_get(header.flags) | LAYER_FLAG_SEALED);
-	/* First over the other copy: the one that counts now stays until the new one is safe. */
-	for (unsigned i = 1; r == 0 && i <= LAYER_HEADER_COPIES; i++)
-		r = header_write(fd, &header, (copy + i) % LAYER_HEADER_COPIES);
+	memset(header.snapshot, 0, sizeof(header.snapshot));
+	memcpy(header.snapshot, snapshot, strlen(snapshot));
+	/* Also done if only the first copy was written when the power failed. Synced in any case:
+	 * who wrote it may have been killed when only the page cache knew. */
+	if (memcmp(&before, &header, sizeof(header)) == 0 && layer_headers_agree(&headers)) {
+		r = STORE_MUTANT(seal_believed) ? 0 : header_sync(fd);
+	} else {
+		le64_put(&header.sequence, le64_get(header.sequence) + 1);
+		r = layer_header_write(fd, &header, &headers);
+	}
 	if (r < 0)
 		return store_fail(err, r, "%s can't be sealed: %s", path, strerror(-r));
+	if (locked && !(le32_get(before.flags) & LAYER_FLAG_SEALED))
+		sealed_maps_follow(fd, &unsealed);
 	return 0;
 }

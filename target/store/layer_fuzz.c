@@ -1,12 +1,14 @@
 /*
  * What is read from files: headers, map pages, live map, sidecar. The input is a list of changes
  * to good files (an input of bytes alone would never get past the first checksum), with the
- * checksums made right again if it says so. Whatever comes out is opened; if that succeeds the
- * disk is used, closed and opened again.
+ * checksums made right again if it says so. Whatever comes out is checked and mended, if it says
+ * so, and opened; if that succeeds the disk is used, closed and opened again, and its layer sealed
+ * and merged.
  *
  * Input: a byte of flags, then records: what, offset (2 bytes), length, bytes.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +34,8 @@ enum flag {
 	FLAG_LIVE = 4,
 	FLAG_READ_ONLY = 8,
 	FLAG_WRITE_THROUGH = 16,
+	FLAG_CHECK = 32,
+	FLAG_REPAIR = 64,
 };
 
 /* Where a record's bytes go. */
@@ -55,10 +59,11 @@ static struct {
 	struct store_image_info image_info;
 	struct layer_header headers[2];
 	struct map_page slots[MAPPED_PAGES * MAP_PAGE_SLOTS];
-	uint8_t live_map[LIVE_HEADER_BYTES + 2 * 4096];
+	uint8_t live_map[LIVE_HEADER_BYTES + 2 * (4096 + 16)];
 	char sidecar_text[4096];
 	size_t sidecar_bytes;
 	uint8_t flags;
+	bool sound, sidecar_changed;
 } t;
 
 static void require(bool what)
@@ -131,9 +136,9 @@ static int submit(struct store_disk *disk, enum store_op op, uint64_t offset, ui
 	return io_result;
 }
 
-static struct store_disk *open_disk(void)
+static struct store_chain chain_of(void)
 {
-	struct store_chain chain = {
+	return (struct store_chain){
 		.layer_paths = {t.layer},
 		.layer_count = 1,
 		.image_path = t.flags & FLAG_IMAGE ? t.image : NULL,
@@ -141,11 +146,18 @@ static struct store_disk *open_disk(void)
 		.run_dir = t.flags & FLAG_WRITE_THROUGH ? NULL : t.run_dir,
 		.read_only = t.flags & FLAG_READ_ONLY,
 	};
+}
+
+static struct store_disk *open_disk(void)
+{
+	struct store_chain chain = chain_of();
 	struct store_error err = {""};
 	struct store_disk *disk;
 	int r = store_open(&chain, &disk, &err);
 
 	require(r <= 0 && (r == 0 || err.text[0] != '\0'));
+	/* What a check has mended, or found nothing wrong with, is not damaged. */
+	require(!(r == -EBADMSG && t.sound));
 	if (r < 0)
 		return NULL;
 	require(disk->size_bytes > 0 && disk->size_bytes <= LIMIT_DISK_BYTES);
@@ -174,6 +186,60 @@ static void walk_extents(struct store_disk *disk)
 		require(bytes >= STORE_SECTOR_BYTES && bytes <= disk->size_bytes - at);
 		at += bytes;
 	}
+}
+
+static void on_found(void *arg, enum store_finding finding, const char *text)
+{
+	unsigned *counts = arg;
+
+	require(text[0] != '\0');
+	counts[finding]++;
+}
+
+static void check_layer(void)
+{
+	bool repair = t.flags & FLAG_REPAIR;
+	unsigned first[STORE_FINDING_LOST + 1] = {0}, again[STORE_FINDING_LOST + 1] = {0};
+	struct store_error err = {""};
+
+	if (!(t.flags & (FLAG_CHECK | FLAG_REPAIR)))
+		return;
+	if (store_layer_check(t.layer, t.run_dir, repair, false, on_found, first, NULL, &err) < 0) {
+		require(err.text[0] != '\0');
+		return;
+	}
+	require(first[repair ? STORE_FINDING_MENDABLE : STORE_FINDING_MENDED] == 0);
+	require(store_layer_check(t.layer, t.run_dir, repair, false, on_found, again, NULL, &err) ==
+		0);
+	require(again[STORE_FINDING_MENDED] == 0);
+	/* The live map and the image's sidecar may say what they like. */
+	t.sound = !(t.flags & FLAG_LIVE) && !t.sidecar_changed &&
+		  again[STORE_FINDING_MENDABLE] == 0 && again[STORE_FINDING_LOST] == 0;
+}
+
+/* What a disk reads as is the same after its layer and its image have become one. */
+static void merge(const uint8_t *expected, uint64_t at, size_t bytes)
+{
+	static uint8_t back[4 * STORE_BLOCK_BYTES];
+	struct store_chain chain = chain_of();
+	struct store_error err = {""};
+	char path[96];
+	store_uuid_t uuid;
+	struct store_disk *disk;
+
+	(void)snprintf(path, sizeof(path), "%s.merged", t.layer);
+	store_uuid_generate(&uuid);
+	require(store_layer_seal(t.layer, "s", &err) == 0);
+	require(store_merge(&chain, 0, true, &uuid, path, NULL, &err) == 0);
+	chain.layer_paths[0] = path;
+	chain.image_path = NULL;
+	chain.read_only = true;
+	require(store_open(&chain, &disk, &err) == 0);
+	require(store_attach(disk, sim_ring()) == 0);
+	require(submit(disk, STORE_READ, at, bytes, back) == 0);
+	require(memcmp(expected, back, bytes) == 0);
+	close_disk(disk);
+	require(unlink(path) == 0);
 }
 
 static void use_disk(void)
@@ -211,6 +277,7 @@ static void use_disk(void)
 	if (at >= 2 * STORE_SECTOR_BYTES)
 		require(memcmp(data, back, bytes) == 0);
 	close_disk(disk);
+	merge(back, at, bytes);
 }
 
 /* --- the good files --- */
@@ -302,9 +369,11 @@ static void fix_sums(void)
 	for (unsigned i = 0; i < ARRAY_COUNT(t.headers); i++)
 		le32_put(&t.headers[i].crc,
 			 crc32c(0, &t.headers[i], offsetof(struct layer_header, crc)));
-	for (unsigned i = 0; i < ARRAY_COUNT(t.slots); i++) {
-		le32_put(&t.slots[i].crc, 0);
-		le32_put(&t.slots[i].crc, crc32c(0, &t.slots[i], sizeof(t.slots[i])));
+	for (unsigned i = 0; i < ARRAY_COUNT(t.slots) * MAP_PAGE_SECTORS; i++) {
+		struct map_sector *sector =
+			&t.slots[i / MAP_PAGE_SECTORS].sectors[i % MAP_PAGE_SECTORS];
+
+		le32_put(&sector->crc, crc32c(0, sector, offsetof(struct map_sector, crc)));
 	}
 	live_header_sum();
 }
@@ -344,6 +413,7 @@ static void apply(enum target target, size_t offset, const uint8_t *data, size_t
 	case TARGET_LENGTH: lengths->layer = number(data, bytes) % LENGTH_MAX; break;
 	case TARGET_LIVE_LENGTH: lengths->live = number(data, bytes) % (1u << 20); break;
 	case TARGET_SIDECAR:
+		t.sidecar_changed = true;
 		save(t.sidecar, 0, data, bytes);
 		require(truncate(t.sidecar, (off_t)bytes) == 0);
 		break;
@@ -382,6 +452,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	make_layer();
 	write_blocks();
 	t.flags = data[0];
+	t.sound = t.sidecar_changed = false;
 	load(t.layer, 0, t.headers, sizeof(t.headers));
 	load(t.layer, LAYER_MAP_OFFSET, t.slots, sizeof(t.slots));
 	load(t.live, 0, t.live_map, sizeof(t.live_map));
@@ -398,6 +469,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (t.flags & FLAG_FIX_SUMS)
 		fix_sums();
 	put_files(&lengths);
+	check_layer();
 	use_disk();
 	sim_done();
 	return 0;

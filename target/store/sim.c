@@ -1,23 +1,21 @@
 /*
- * A simulated reactor and page cache; see sim.h.
+ * A simulated reactor, the points at which a process may end, and the faults of its calls; see
+ * sim.h.
  */
 #include "store/sim.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/falloc.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/list.h"
+#include "store/sim_internal.h"
 
 #define PAGE_BYTES   4096u
 #define SECTOR_BYTES 512u
 #define OPS_MAX      4096
+#define STEPS_MAX    10000000u /* in one sim_run; far more than any needs */
 
 enum sim_kind { SIM_READ, SIM_WRITE, SIM_SYNC, SIM_PUNCH };
 
@@ -31,33 +29,20 @@ struct sim_op {
 	uint64_t version; /* sync: what it covers */
 };
 
-struct sim_version {
-	uint64_t number; /* 0: what a sync, or nobody, has made durable */
-	uint8_t data[PAGE_BYTES];
-};
-
-struct sim_page {
-	struct list node; /* of its file */
-	uint64_t index;
-	unsigned count, room;
-	struct sim_version *versions; /* the first is durable; the last is in the file */
-};
-
-struct sim_file {
-	struct list node;
-	dev_t device;
-	ino_t inode;
-	int fd; /* ours */
-	struct list pages;
-};
-
 static struct {
-	uint64_t random, now_ms, version;
+	uint64_t random, now_ms;
 	struct sim_op ops[OPS_MAX];
 	unsigned op_count;
-	struct list tasks, timers, files;
+	struct list tasks, timers;
 	unsigned no_space, sync_failure, write_failure, sync_count;
-	bool no_punch;
+	bool no_punch, armed;
+	uint64_t point_count, end_at;
+	jmp_buf *end;
+	uint64_t fail_at;
+	int fail_error;
+	struct sim_failed failed;
+	uint64_t call_count[SIM_CALL_COUNT];
+	uint64_t partial_count; /* calls that could have done a part of their work */
 } sim;
 
 static int ring_stand_in;
@@ -81,174 +66,29 @@ struct ring *sim_ring(void)
 	return (struct ring *)(void *)&ring_stand_in;
 }
 
+/* splitmix64's: seeds beside each other begin far from each other. Any but 0. */
+static uint64_t seed_spread(uint64_t seed)
+{
+	uint64_t z = seed + 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	z ^= z >> 31;
+	return z ? z : 1;
+}
+
 void sim_init(uint64_t seed)
 {
 	memset(&sim, 0, sizeof(sim));
-	sim.random = seed ? seed : 1;
+	sim.random = seed_spread(seed);
 	sim.now_ms = 1000;
 	list_init(&sim.tasks);
 	list_init(&sim.timers);
-	list_init(&sim.files);
+	sim_files_init();
 }
 
 void sim_done(void)
 {
-	sim_forget();
-}
-
-/* --- files and their unsynced pages --- */
-
-static struct sim_file *file_of(int fd)
-{
-	struct sim_file *file;
-	char path[32];
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		abort();
-	list_for_each (n, &sim.files) {
-		file = LIST_ENTRY(n, struct sim_file, node);
-		if (file->device == st.st_dev && file->inode == st.st_ino)
-			return file;
-	}
-	file = calloc(1, sizeof(*file));
-	if (!file)
-		abort();
-	file->device = st.st_dev;
-	file->inode = st.st_ino;
-	/* Of its own, not a duplicate: that would share the layer's lock. */
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	file->fd = open(path, O_RDWR | O_CLOEXEC);
-	if (file->fd < 0)
-		abort();
-	list_init(&file->pages);
-	list_append(&sim.files, &file->node);
-	return file;
-}
-
-static void page_read(const struct sim_file *file, uint64_t index, uint8_t *data)
-{
-	ssize_t n = pread(file->fd, data, PAGE_BYTES, (off_t)(index * PAGE_BYTES));
-
-	if (n < 0)
-		abort();
-	memset(data + n, 0, PAGE_BYTES - (size_t)n);
-}
-
-static struct sim_page *page_of(struct sim_file *file, uint64_t index)
-{
-	struct sim_page *page;
-
-	list_for_each (n, &file->pages) {
-		page = LIST_ENTRY(n, struct sim_page, node);
-		if (page->index == index)
-			return page;
-	}
-	page = calloc(1, sizeof(*page));
-	if (!page)
-		abort();
-	page->index = index;
-	page->room = 4;
-	page->versions = calloc(page->room, sizeof(*page->versions));
-	if (!page->versions)
-		abort();
-	page_read(file, index, page->versions[0].data);
-	page->count = 1;
-	list_prepend(&file->pages, &page->node);
-	return page;
-}
-
-static void pages_before_change(struct sim_file *file, uint64_t offset, uint64_t bytes)
-{
-	for (uint64_t i = offset / PAGE_BYTES; i <= (offset + bytes - 1) / PAGE_BYTES; i++)
-		(void)page_of(file, i);
-}
-
-static void pages_after_change(struct sim_file *file, uint64_t offset, uint64_t bytes)
-{
-	sim.version++;
-	for (uint64_t i = offset / PAGE_BYTES; i <= (offset + bytes - 1) / PAGE_BYTES; i++) {
-		struct sim_page *page = page_of(file, i);
-
-		if (page->count == page->room) {
-			page->room *= 2;
-			page->versions =
-				reallocarray(page->versions, page->room, sizeof(*page->versions));
-			if (!page->versions)
-				abort();
-		}
-		page->versions[page->count].number = sim.version;
-		page_read(file, i, page->versions[page->count].data);
-		page->count++;
-	}
-}
-
-static void page_free(struct sim_page *page)
-{
-	list_remove(&page->node);
-	free(page->versions);
-	free(page);
-}
-
-static void sync_until(struct sim_file *file, uint64_t version)
-{
-	list_for_each (n, &file->pages) {
-		struct sim_page *page = LIST_ENTRY(n, struct sim_page, node);
-		unsigned durable = 0;
-
-		for (unsigned i = 1; i < page->count; i++) {
-			if (page->versions[i].number <= version)
-				durable = i;
-		}
-		if (durable == page->count - 1) {
-			page_free(page);
-			continue;
-		}
-		memmove(page->versions, page->versions + durable,
-			(page->count - durable) * sizeof(*page->versions));
-		page->count -= durable;
-	}
-}
-
-void sim_forget(void)
-{
-	list_for_each (n, &sim.files) {
-		struct sim_file *file = LIST_ENTRY(n, struct sim_file, node);
-
-		sync_until(file, UINT64_MAX);
-		list_remove(&file->node);
-		close(file->fd);
-		free(file);
-	}
-}
-
-static void page_fall_back(const struct sim_file *file, const struct sim_page *page, bool may_tear)
-{
-	uint8_t data[PAGE_BYTES];
-	unsigned kept = (unsigned)sim_below(page->count);
-
-	memcpy(data, page->versions[kept].data, PAGE_BYTES);
-	if (may_tear && kept + 1 < page->count && sim_below(3) == 0) {
-		for (unsigned at = 0; at < PAGE_BYTES; at += SECTOR_BYTES) {
-			if (sim_below(2))
-				memcpy(data + at, page->versions[kept + 1].data + at, SECTOR_BYTES);
-		}
-	}
-	if (pwrite(file->fd, data, PAGE_BYTES, (off_t)(page->index * PAGE_BYTES)) != PAGE_BYTES)
-		abort();
-}
-
-void sim_power_loss(uint64_t torn_end)
-{
-	list_for_each (n, &sim.files) {
-		struct sim_file *file = LIST_ENTRY(n, struct sim_file, node);
-
-		list_for_each (p, &file->pages) {
-			struct sim_page *page = LIST_ENTRY(p, struct sim_page, node);
-
-			page_fall_back(file, page, page->index * PAGE_BYTES < torn_end);
-		}
-	}
 	sim_forget();
 }
 
@@ -294,66 +134,192 @@ void sim_set_no_punch(bool no_punch)
 	sim.no_punch = no_punch;
 }
 
+/* --- the end of the process, and faults of its calls --- */
+
+void sim_arm(bool armed)
+{
+	sim.armed = armed;
+}
+
+bool sim_is_armed(void)
+{
+	return sim.armed;
+}
+
+void sim_end_at(uint64_t nth, jmp_buf *where)
+{
+	sim.end_at = nth ? sim.point_count + nth : 0;
+	sim.end = where;
+}
+
+uint64_t sim_point_count(void)
+{
+	return sim.point_count;
+}
+
+void sim_point(void)
+{
+	if (!sim.armed)
+		return;
+	if (++sim.point_count == sim.end_at)
+		longjmp(*sim.end, 1);
+}
+
+void sim_fail_at(uint64_t nth, int error)
+{
+	sim.fail_at = nth ? sim_call_count(error) + nth : 0;
+	sim.fail_error = error;
+	sim.failed = (struct sim_failed){.happened = false};
+}
+
+struct sim_failed sim_failed(void)
+{
+	return sim.failed;
+}
+
+static bool can_fail(enum sim_call call, int error)
+{
+	switch (error) {
+	case ENOMEM:
+		return call == SIM_CALL_MEMORY || call == SIM_CALL_MAP || call == SIM_CALL_SYNC ||
+		       call == SIM_CALL_WRITE;
+	case ENOSPC:
+		return call == SIM_CALL_WRITE || call == SIM_CALL_PUNCH ||
+		       call == SIM_CALL_ALLOCATE || call == SIM_CALL_TRUNCATE ||
+		       call == SIM_CALL_CREATE || call == SIM_CALL_RENAME;
+	case EINTR:
+	case EAGAIN: return call <= SIM_CALL_ALLOCATE;
+	default: return call < SIM_CALL_MAP;
+	}
+}
+
+uint64_t sim_call_count(int error)
+{
+	uint64_t count = 0;
+
+	if (error == 0)
+		return sim.partial_count;
+	for (unsigned call = 0; call < SIM_CALL_COUNT; call++) {
+		if (can_fail((enum sim_call)call, error))
+			count += sim.call_count[call];
+	}
+	return count;
+}
+
+int sim_fault(enum sim_call call, bool in_ring, int fd, uint64_t offset, size_t *bytes)
+{
+	bool partial = bytes && *bytes > 1;
+
+	if (!sim.armed)
+		return 0;
+	sim.call_count[call]++;
+	sim.partial_count += partial;
+	if (sim.fail_at == 0 || sim.failed.happened ||
+	    !(sim.fail_error ? can_fail(call, sim.fail_error) : partial) ||
+	    sim_call_count(sim.fail_error) != sim.fail_at)
+		return 0;
+	sim.failed = (struct sim_failed){true, call, in_ring, fd, offset};
+	if (sim.fail_error)
+		return -sim.fail_error;
+	/* Sectors, where it is many. */
+	*bytes = *bytes > SECTOR_BYTES ? SECTOR_BYTES * (1 + sim_below((*bytes - 1) / SECTOR_BYTES))
+				       : 1 + sim_below(*bytes - 1);
+	return 0;
+}
+
 /* --- operations --- */
+
+ssize_t sim_write(int fd, const void *data, size_t bytes, uint64_t offset)
+{
+	size_t first = bytes > PAGE_BYTES ? PAGE_BYTES * (1 + sim_below(bytes / PAGE_BYTES)) : 0;
+	ssize_t n;
+
+	sim_point();
+	if (first && first < bytes && sim.armed) {
+		/* A process that is killed meanwhile has written a part. */
+		n = sim_file_write(fd, data, first, offset);
+		sim_point();
+		if (n < 0)
+			return n;
+	}
+	n = sim_file_write(fd, data, bytes, offset);
+	sim_point();
+	return n;
+}
 
 static int op_write(const struct sim_op *o)
 {
-	struct sim_file *file = file_of(o->fd);
 	size_t bytes = o->bytes;
-	ssize_t n;
+	int r = sim_fault(SIM_CALL_WRITE, true, o->fd, o->offset, &bytes);
 
-	if (is_nth(&sim.write_failure))
-		return -EIO;
-	if (sim_below(1000) < sim.no_space)
-		return -ENOSPC;
+	if (r == 0 && is_nth(&sim.write_failure))
+		r = -EIO;
+	if (r == 0 && sim_below(1000) < sim.no_space)
+		r = -ENOSPC;
+	if (r < 0)
+		return r;
 	/* A short write now and then, as at the end of space. */
 	if (bytes > PAGE_BYTES && sim_below(50) == 0)
 		bytes = PAGE_BYTES * (1 + sim_below(bytes / PAGE_BYTES));
-	pages_before_change(file, o->offset, bytes);
-	n = pwrite(o->fd, o->data, bytes, (off_t)o->offset);
-	if (n < 0)
-		return -errno;
-	pages_after_change(file, o->offset, bytes);
-	return (int)n;
+	return (int)sim_write(o->fd, o->data, bytes, o->offset);
 }
 
 static int op_punch(const struct sim_op *o)
 {
-	struct sim_file *file = file_of(o->fd);
+	int r = sim_fault(SIM_CALL_PUNCH, true, o->fd, o->offset, NULL);
 
 	if (sim.no_punch)
-		return -EOPNOTSUPP;
-	pages_before_change(file, o->offset, o->bytes);
-	if (fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)o->offset,
-		      (off_t)o->bytes) < 0)
-		return -errno;
-	pages_after_change(file, o->offset, o->bytes);
-	return 0;
+		r = -EOPNOTSUPP;
+	if (r < 0)
+		return r;
+	sim_point();
+	r = sim_file_punch(o->fd, o->offset, o->bytes);
+	sim_point();
+	return r;
+}
+
+static int op_read(const struct sim_op *o)
+{
+	size_t bytes = o->bytes;
+	int r = sim_fault(SIM_CALL_READ, true, o->fd, o->offset, &bytes);
+	ssize_t n;
+
+	if (r < 0)
+		return r;
+	/* Short reads happen, also within a page; zero only at the end. */
+	if (bytes >= SECTOR_BYTES && sim_below(50) == 0)
+		bytes = SECTOR_BYTES * (1 + sim_below(bytes / SECTOR_BYTES));
+	n = __real_pread64(o->fd, o->data, bytes, (off_t)o->offset);
+	return n < 0 ? -errno : (int)n;
+}
+
+static int op_sync(const struct sim_op *o)
+{
+	int r = sim_fault(SIM_CALL_SYNC, true, o->fd, 0, NULL);
+
+	if (r == 0 && is_nth(&sim.sync_failure))
+		r = -EIO;
+	if (r == -EINTR || r == -EAGAIN)
+		return r;
+	sim_point();
+	if (r < 0)
+		sim_file_sync_failed(o->fd, o->version);
+	else
+		sim_file_sync(o->fd, o->version);
+	sim_point();
+	return r;
 }
 
 static int op_execute(const struct sim_op *o)
 {
-	ssize_t n;
-
 	/* Interrupted, or would have had to wait: as if it had never been. */
 	if (sim_below(200) == 0)
 		return sim_below(2) ? -EINTR : -EAGAIN;
 	switch (o->kind) {
-	case SIM_READ:
-		/* Short reads happen, also within a page; zero only at the end. */
-		n = pread(o->fd, o->data,
-			  sim_below(50) == 0
-				  ? SECTOR_BYTES * (1 + sim_below(o->bytes / SECTOR_BYTES))
-				  : o->bytes,
-			  (off_t)o->offset);
-		return n < 0 ? -errno : (int)n;
+	case SIM_READ: return op_read(o);
 	case SIM_WRITE: return op_write(o);
 	case SIM_PUNCH: return op_punch(o);
-	case SIM_SYNC:
-		if (is_nth(&sim.sync_failure))
-			return -EIO;
-		sync_until(file_of(o->fd), o->version);
-		return 0;
+	case SIM_SYNC: return op_sync(o);
 	}
 	abort();
 }
@@ -407,7 +373,9 @@ static bool timer_fire(void)
 
 void sim_run(bool (*busy)(void *arg), void *arg)
 {
-	for (;;) {
+	for (unsigned steps = 0;; steps++) {
+		if (steps == STEPS_MAX)
+			abort(); /* something turns in a circle */
 		if (sim_step())
 			continue;
 		if (!busy || !busy(arg))
@@ -429,7 +397,7 @@ static void op_add(struct ring_op *op, enum sim_kind kind, int fd, const void *d
 		.data = (void *)(uintptr_t)data,
 		.bytes = bytes,
 		.offset = offset,
-		.version = sim.version,
+		.version = sim_files_version(),
 	};
 }
 
@@ -508,6 +476,8 @@ void ring_timer_init(struct ring_timer *timer, void (*fire)(struct ring_timer *t
 int ring_timer_arm(struct ring *ring, struct ring_timer *timer, uint64_t delay_ms)
 {
 	(void)ring;
+	if (sim_fault(SIM_CALL_MEMORY, false, -1, 0, NULL) < 0)
+		return -ENOMEM;
 	timer->due_ms = sim.now_ms + delay_ms;
 	timer->armed = true;
 	list_remove(&timer->node);

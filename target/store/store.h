@@ -7,6 +7,7 @@
 #ifndef LUNROOT_STORE_STORE_H
 #define LUNROOT_STORE_STORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,21 +37,40 @@ enum store_op {
 
 struct store_io {
 	enum store_op op;
-	bool fua;              /* STORE_WRITE, STORE_DISCARD: durable before done */
+	/* STORE_WRITE, STORE_DISCARD: durable before done; STORE_FLUSH: on a scratch disk, too */
+	bool fua;
 	uint64_t offset_bytes; /* multiples of STORE_SECTOR_BYTES, within size_bytes (asserted) */
 	uint64_t length_bytes; /* > 0 but for STORE_FLUSH */
 	void *data;            /* STORE_READ, STORE_WRITE: length_bytes, the caller's until done */
 	/*
 	 * Called once on the disk's thread, never from inside submit. 0, or -errno:
 	 * -ENOSPC   no space for longer than STORE_SPACE_WAIT_MS: BUSY, let the initiator retry
+	 * -EAGAIN   the disk is being exchanged, for longer than STORE_GATE_WAIT_MS: the same
+	 * -ERANGE   beyond the end of the disk, which was exchanged for a smaller one
 	 * -EROFS    the disk is read-only
 	 * -EIO and others: the medium failed
 	 * -ECANCELED after store_cancel
 	 */
 	void (*done)(struct store_io *io, int res);
+	/* STORE_READ that failed: so many bytes at its beginning could be read all the same, so
+	 * that the next one is what could not. The caller has it 0. */
+	uint64_t good_bytes;
+	/* STORE_WRITE, STORE_DISCARD that ended with -ECANCELED: all but making it durable was
+	 * done, and that is what a disk does that gets it again. The caller has it false at first.
+	 */
+	bool written;
 	/* The store's own while in flight. */
 	struct list node;
 	void *priv;
+	struct { /* gate.c's */
+		struct store_disk *disk;
+		struct list node;
+		void (*done)(struct store_io *io, int res);
+		uint64_t since_ms;
+		int res;
+		uint8_t state;
+		bool cancelled;
+	} gate;
 };
 
 /* How long a write waits for space before -ENOSPC; Linux gives a command 30 s. */
@@ -63,8 +83,13 @@ struct store_stats {
 	uint64_t flush_us_total, flush_us_max;
 	uint64_t copy_ups;     /* blocks merged with their parent's content */
 	uint64_t owned_blocks; /* of the top layer */
-	bool no_space;         /* a write waits for space now */
-	bool failed; /* the medium failed: writes and flushes are refused until reopened */
+	/* No layer owns a block, and none cuts the image off: it reads as the image does (without
+	 * one: as zeros) as far as both go, and as zeros from there on. */
+	bool untouched;
+	bool no_space; /* a write waits for space now */
+	/* The medium failed: until reopened, writes, flushes and reads of what the top layer owns
+	 * are refused. */
+	bool failed;
 };
 
 struct store_disk;
@@ -77,7 +102,7 @@ struct store_disk_ops {
 	/*
 	 * What GET LBA STATUS tells: whether the bytes from `offset_bytes` on are allocated
 	 * anywhere in the chain, and for how many the answer is the same (at least one sector,
-	 * at most `length_bytes`). 0 or -errno.
+	 * at most `length_bytes`). 0 or -errno; -EAGAIN: it can't be told now.
 	 */
 	int (*extent)(struct store_disk *disk, uint64_t offset_bytes, uint64_t length_bytes,
 		      bool *ret_mapped, uint64_t *ret_bytes);
@@ -94,6 +119,7 @@ struct store_disk {
 	uint64_t size_bytes; /* a multiple of STORE_BLOCK_BYTES or, for images, of sectors */
 	bool read_only;
 	bool volatile_cache; /* WCE: written data is durable only after a flush */
+	bool scratch;        /* and not after one: flush and FUA do nothing */
 };
 
 static inline void store_submit(struct store_disk *disk, struct store_io *io)
@@ -130,22 +156,39 @@ int store_image_info(const char *path, struct store_image_info *ret_info, struct
 
 struct store_layer_info {
 	store_uuid_t uuid;
+	/* A merged layer takes the place of another one, for good: whatever is made over either of
+	 * them names that one's UUID. All zero: it takes nobody's place. */
+	store_uuid_t stands_for;
 	enum store_parent parent_kind;
 	store_uuid_t parent_uuid;
 	uint64_t parent_size_bytes;
 	uint64_t size_bytes;
 	bool sealed;
+	int64_t created_s; /* since 1970 */
 	char label[LIMIT_OBJECT_NAME_BYTES +
 		   1]; /* node's name when made: to rebuild the catalogue */
+	char snapshot[LIMIT_OBJECT_NAME_BYTES + 1]; /* of a sealed layer: the name it carries */
+	/* Whose disk it is, to rebuild the catalogue; all zero: made before headers said so. */
+	store_uuid_t node_uuid, lun_uuid;
+	uint8_t lun; /* its number */
 };
 
-/* Makes an empty layer file (all of info but `sealed` is used) in constant time and syncs it and
- * its folder. -EEXIST if the path is taken. */
+/* Makes an empty layer file (all of info but `sealed` is used; created_s 0: now) in constant time
+ * and syncs it and its folder. -EEXIST if the path is taken. */
 int store_layer_create(const char *path, const struct store_layer_info *info,
 		       struct store_error *err);
 int store_layer_info(const char *path, struct store_layer_info *ret_info, struct store_error *err);
-/* Marks a layer that is not open as never to change again (the disk was flushed by detach). */
-int store_layer_seal(const char *path, struct store_error *err);
+/* Marks a layer that is not open as never to change again (the disk was flushed by detach) and as
+ * the snapshot of this name ("": of none). A layer that is sealed already, in use or not, gets the
+ * name. Durable when it returns. */
+int store_layer_seal(const char *path, const char *snapshot, struct store_error *err);
+/* Gives a layer that is not open another label, durably. `run_dir` as in struct store_chain. */
+int store_layer_label(const char *path, const char *run_dir, const char *label,
+		      struct store_error *err);
+/* What a layer made over this one names as its parent. */
+const store_uuid_t *store_layer_identity(const struct store_layer_info *layer);
+/* Whether a file that names this parent was made over this layer, or one that it stands for. */
+bool store_layer_is_parent(const struct store_layer_info *layer, const store_uuid_t *parent_uuid);
 
 struct store_chain {
 	const char *image_path;  /* NULL: the lowest layer has no parent */
@@ -167,6 +210,70 @@ int store_open(const struct store_chain *chain, struct store_disk **ret_disk,
 	       struct store_error *err);
 /* Ring thread, once, before the first submit: from now on `ring` serves the disk. 0 or -errno. */
 int store_attach(struct store_disk *disk, struct ring *ring);
+
+/* --- long work on files; blocking, any thread but a ring's --- */
+
+/* How far it is and what holds it; the pointers may be NULL. */
+struct store_work {
+	atomic_ullong *done_bytes, *total_bytes;
+	const atomic_bool *cancelled; /* set: it ends soon with -ECANCELED */
+	uint64_t bytes_per_s;         /* no faster than this; 0: as fast as it can */
+};
+
+/*
+ * Merges the sealed layers chain->layer_paths[first..layer_count - 1] (and the image beneath them
+ * if `with_image`; then `first` is 0) into a new sealed layer `uuid` at `path`. It has the size,
+ * label, time and snapshot of the highest and stands for it, and the parent of the lowest, or none
+ * with the image. Everything is durable on success, the folder too; the file is gone on failure.
+ * The old layers stay as they are and may be in use by readers. `work` may be NULL.
+ */
+int store_merge(const struct store_chain *chain, unsigned first, bool with_image,
+		const store_uuid_t *uuid, const char *path, const struct store_work *work,
+		struct store_error *err);
+/*
+ * The block map of a sealed layer, read before somebody opens the layer: who does it until
+ * store_preload_free finds it in memory. For a layer that takes its place in a node that is held
+ * still meanwhile.
+ */
+struct store_preload;
+/* 0 or -errno and the reason. Blocking; any thread. */
+int store_preload(const char *path, struct store_preload **ret_preload, struct store_error *err);
+/* Before and after its file is given another name, by the only one who has the file. Any thread. */
+void store_preload_moves(struct store_preload *preload);
+void store_preload_moved(struct store_preload *preload);
+/* NULL: nothing. Any thread. */
+void store_preload_free(struct store_preload *preload);
+/*
+ * Copies what a chain reads as, a raw disk: into a regular file (emptied first, synced at the
+ * end) with holes, into anything else with zeros. Nobody may have the top open for writing. `work`
+ * may be NULL.
+ */
+int store_copy(const struct store_chain *chain, int out_fd, const struct store_work *work,
+	       struct store_error *err);
+
+enum store_finding {
+	STORE_FINDING_NOTE,     /* worth knowing, nothing is wrong */
+	STORE_FINDING_MENDED,   /* was wrong */
+	STORE_FINDING_MENDABLE, /* is wrong; repairing mends it */
+	STORE_FINDING_LOST,     /* can't be mended from the file itself */
+};
+/* One finding, one sentence that names the file. */
+typedef void store_found(void *arg, enum store_finding finding, const char *text);
+
+/*
+ * Checks a layer file by itself: header, map, length, and that its data can be read; whether it
+ * fits its parent is store_open's. `repair` mends what can be mended. `in_use`: somebody may
+ * be writing to it now, so what is in flux is not judged, and nothing is repaired. `run_dir` as in
+ * struct store_chain, for the live map of a writer that was killed. 0 if the check came to its end,
+ * whatever it found; or -errno. `work` may be NULL.
+ */
+int store_layer_check(const char *path, const char *run_dir, bool repair, bool in_use,
+		      store_found *found, void *arg, const struct store_work *work,
+		      struct store_error *err);
+/* The same of an image: its sidecar, its length and its content hash. */
+int store_image_check(const char *path, store_found *found, void *arg,
+		      const struct store_work *work, struct store_error *err);
+
 /* After the top layer is gone for good: removes its live map. */
 void store_live_map_remove(const char *run_dir, const store_uuid_t *layer_uuid);
 /* Whether `dir` is on tmpfs and so dies with the power, as live maps must. */

@@ -11,12 +11,14 @@
 #include "base/byteorder.h"
 #include "base/file.h"
 #include "ring/ring.h"
+#include "store/mutant.h"
+#include "store/sealed.h"
 #include "store/store.h"
 
 /* --- on disk: little-endian, every structure with a version and a CRC32C --- */
 
 #define LAYER_MAGIC         "lunroot\n"
-#define LAYER_VERSION       1u
+#define LAYER_VERSION       2u
 #define LAYER_HEADER_BYTES  4096u
 #define LAYER_HEADER_COPIES 2u
 #define LAYER_MAP_OFFSET    (LAYER_HEADER_BYTES * LAYER_HEADER_COPIES)
@@ -40,32 +42,52 @@ struct layer_header {
 	le64_t data_offset;
 	le64_t created_s; /* since 1970 */
 	uint8_t label[64];
-	uint8_t reserved[LAYER_HEADER_BYTES - 180];
+	uint8_t stands_for[16];
+	uint8_t snapshot[64];
+	uint8_t node_uuid[16];
+	uint8_t lun_uuid[16];
+	le32_t lun;
+	uint8_t reserved[LAYER_HEADER_BYTES - 296];
 	le32_t crc; /* of all before it */
 };
 static_assert(sizeof(struct layer_header) == LAYER_HEADER_BYTES, "one block");
 
-#define MAP_PAGE_MAGIC      "LRMP"
-#define MAP_PAGE_BYTES      4096u
-#define MAP_PAGE_BITS_BYTES 2048u
-#define MAP_PAGE_BLOCKS     (MAP_PAGE_BITS_BYTES * 8u)
-#define MAP_PAGE_SLOTS      2u
+#define MAP_PAGE_MAGIC        "LRMP"
+#define MAP_PAGE_VERSION      2u
+#define MAP_PAGE_BYTES        4096u
+#define MAP_PAGE_SECTORS      8u
+#define MAP_PAGE_SLOTS        2u
+#define MAP_SECTOR_BYTES      512u
+#define MAP_SECTOR_BITS_BYTES 256u
+#define MAP_SECTOR_BLOCKS     (MAP_SECTOR_BITS_BYTES * 8u)
+#define MAP_PAGE_BITS_BYTES   (MAP_SECTOR_BITS_BYTES * MAP_PAGE_SECTORS)
+#define MAP_PAGE_BLOCKS       (MAP_PAGE_BITS_BYTES * 8u)
+/* Up to here a page's sequences are those of the empty pages that it began with. */
+#define MAP_SEQUENCE_EMPTY 2u
 
-struct map_page {
+/* What a power loss leaves either old or new. */
+struct map_sector {
 	uint8_t magic[4];
 	le32_t version;
 	uint8_t layer_uuid[16];
-	le64_t index;
-	le32_t sequence; /* serial number arithmetic; the slot is its lowest bit */
-	le32_t crc;      /* of the whole page with this field zero */
-	uint8_t reserved[24];
-	uint8_t bits[MAP_PAGE_BITS_BYTES]; /* bit 0 of byte 0 is the first block */
-	uint8_t reserved2[MAP_PAGE_BYTES - 64 - MAP_PAGE_BITS_BYTES];
+	le64_t page;     /* index */
+	le64_t sequence; /* the slot is its lowest bit */
+	le32_t number;   /* in the slot */
+	uint8_t reserved[20];
+	uint8_t bits[MAP_SECTOR_BITS_BYTES]; /* bit 0 of byte 0 is the first block */
+	uint8_t reserved2[188];
+	le32_t crc; /* of all before it */
+};
+static_assert(sizeof(struct map_sector) == MAP_SECTOR_BYTES, "one sector");
+
+struct map_page {
+	struct map_sector sectors[MAP_PAGE_SECTORS];
 };
 static_assert(sizeof(struct map_page) == MAP_PAGE_BYTES, "one block");
 
 #define LIVE_MAGIC        "lunrlive"
-#define LIVE_VERSION      1u
+#define LIVE_MAGIC_FAILED "lunrfail" /* in its place: a sync of the layer failed */
+#define LIVE_VERSION      2u
 #define LIVE_HEADER_BYTES 4096u
 
 struct live_header {
@@ -86,17 +108,103 @@ struct layer_layout {
 };
 
 struct layer_layout layer_layout(uint64_t size_bytes);
-/* Reads and checks both copies. 0 or -errno; `path` is for the message. */
-int layer_header_read(int fd, const char *path, struct layer_header *ret_header,
+
+/* A header's copies as they are. */
+struct layer_headers {
+	struct layer_header copies[LAYER_HEADER_COPIES];
+	bool whole[LAYER_HEADER_COPIES];
+	unsigned chosen; /* which counts: the newest whole one */
+	uint64_t file_bytes;
+};
+
+/* 0 or -errno; `path` is for the message. */
+int layer_headers_read(int fd, const char *path, struct layer_headers *ret_headers,
+		       struct store_error *err);
+/* Both are whole and the same. */
+bool layer_headers_agree(const struct layer_headers *headers);
+/* What a header with a good checksum may still claim wrongly. NULL: nothing. */
+const char *layer_header_complaint(const struct layer_header *header, uint64_t file_bytes);
+/*
+ * For whoever is about to change a layer that is not open: a writer that was killed may have left
+ * what only the page cache has. If it can't be synced nobody may believe its live map any more, and
+ * who syncs after us would not be told. `run_dir` may be NULL.
+ */
+int layer_sync_before(int fd, const struct layer_header *header, const char *run_dir);
+/* Writes both copies, durably, so that one of them is whole all the time; `before` is what was
+ * read. */
+int layer_header_write(int fd, struct layer_header *header, const struct layer_headers *before);
+/* The header that counts, checked; whether the other copy agrees is the caller's to tell. */
+int layer_header_read(int fd, const char *path, struct layer_header *ret_header, bool *ret_agree,
 		      struct store_error *err);
-int layer_header_info(const struct layer_header *header, struct store_layer_info *ret_info);
+void layer_header_info(const struct layer_header *header, struct store_layer_info *ret_info);
+/* Makes a file of the right length, without headers: its descriptor or -errno. */
+int layer_file_new(const char *path, uint64_t size_bytes, struct store_error *err);
+/* Makes that file a layer: writes its headers and syncs all of it and its folder. */
+int layer_headers_new(int fd, const char *path, const struct store_layer_info *info);
 
 /* Fills in the message and returns `error`. */
 int store_fail(struct store_error *err, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 int fsync_parent(const char *path);
 
-/* --- the block map --- */
+/* --- pages of the durable block map: page.c --- */
+
+enum map_page_state {
+	MAP_PAGE_EMPTY, /* never flushed: owns nothing; its slots are to be made */
+	MAP_PAGE_GOOD,
+	MAP_PAGE_DAMAGED, /* which blocks it owns is not known for certain */
+};
+
+struct map_judgement {
+	enum map_page_state state;
+	unsigned slot;     /* good: the one that counts */
+	uint64_t sequence; /* the next write has this and 1 more */
+	bool torn;         /* not damaged: a slot was being written when the power failed */
+	uint8_t bad[MAP_PAGE_SLOTS]; /* the damaged sectors of each slot, a bit each; if the page
+				      * is not damaged they do not count */
+};
+
+/* Which of the page's slots is right; both as read from the file. */
+void map_page_judge(const struct map_page slots[MAP_PAGE_SLOTS], const uint8_t layer_uuid[16],
+		    uint64_t index, struct map_judgement *ret);
+/* The blocks from the first to the last that damaged sectors speak of. */
+void map_damaged_blocks(uint64_t page, const struct map_judgement *judgement, uint64_t block_count,
+			uint64_t *ret_first, uint64_t *ret_last);
+/* Makes a slot's content; returns the offset of the slot that this sequence belongs in. */
+uint64_t map_page_fill(struct map_page *page, const uint8_t layer_uuid[16], uint64_t index,
+		       uint64_t sequence, const uint8_t bits[MAP_PAGE_BITS_BYTES]);
+void map_page_bits(const struct map_page *page, uint8_t ret_bits[MAP_PAGE_BITS_BYTES]);
+/* The highest bit that is set; 0 if none is. */
+unsigned map_bits_last(const uint8_t bits[MAP_PAGE_BITS_BYTES]);
+uint64_t map_slot_offset(uint64_t page, uint64_t sequence);
+
+/* --- reading the durable map: load.c --- */
+
+/* What an opener is told of pages that are right all the same. */
+struct map_notes {
+	uint64_t torn, stale;           /* how many pages */
+	uint64_t torn_page, stale_page; /* the last of them */
+};
+
+struct map_load {
+	int fd;
+	const char *path;
+	const uint8_t *layer_uuid;
+	uint64_t block_count;
+	/* A good page, in ascending order; no bit is beyond the end of the disk. 0 or -errno. */
+	int (*page)(void *arg, uint64_t index, const struct map_judgement *judgement,
+		    const uint8_t bits[MAP_PAGE_BITS_BYTES]);
+	void *arg;
+	struct store_error *err;
+	struct map_notes notes;
+};
+
+/* 0 or -errno; of damage (-EBADMSG) with the message. */
+int map_load_pages(struct map_load *load);
+int map_beyond_end(const struct map_load *load);
+void map_notes_tell(const struct map_notes *notes, const char *path);
+
+/* --- the block map of the top --- */
 
 /*
  * Invariants:
@@ -109,15 +217,14 @@ int fsync_parent(const char *path);
 struct store_map {
 	uint64_t block_count, page_count;
 	uint8_t layer_uuid[16];
-	uint64_t map_offset;
 	int live_fd;   /* -1: private memory */
-	uint8_t *live; /* header and bits, mapped */
+	uint8_t *live; /* header, bits and sequences, mapped */
 	size_t live_bytes;
-	uint64_t *present; /* a bit per 4 KiB of live bits */
+	uint64_t *present; /* a bit per 4 KiB of live bits, which have their sequences, too */
 	uint64_t *dirty;   /* a bit per durable page */
 	uint64_t dirty_count;
-	uint32_t *sequence; /* of the durable page that is valid; 0: none yet */
-	uint64_t *slots;    /* a bit per durable page: its two slots have their space */
+	uint64_t *sequence; /* a durable page's last one; 0: none yet */
+	uint64_t *slots;    /* a bit per durable page: both its slots have been written */
 	int layer_fd;       /* borrowed */
 	uint64_t owned_count;
 };
@@ -129,8 +236,12 @@ int map_open(struct store_map *map, int fd, const char *path, const struct layer
 	     const char *run_dir, bool writable, struct store_error *err);
 void map_close(struct store_map *map);
 bool map_owns(const struct store_map *map, uint64_t block);
+/* The first bit from `at` on, before `end`, that is `value`. */
+uint64_t map_scan(const uint64_t *words, uint64_t at, uint64_t end, bool value);
 /* How many blocks from `block` on, at most `limit`, have the same bit. */
 uint64_t map_run(const struct store_map *map, uint64_t block, uint64_t limit, bool *ret_owned);
+/* The bits from this block on (a multiple of MAP_SECTOR_BLOCKS), for so many; NULL: none is set. */
+const uint8_t *map_live_bits(const struct store_map *map, uint64_t block);
 /* Makes sure that map_set of these blocks can't fail. 0, -ENOSPC or -ENOMEM. */
 int map_reserve(struct store_map *map, uint64_t first, uint64_t count);
 void map_set(struct store_map *map, uint64_t first, uint64_t count);
@@ -141,6 +252,13 @@ void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_pag
 		  uint64_t *ret_offset);
 /* The copy could not be written for want of space: its slot is written again another time. */
 void map_snapshot_failed(struct store_map *map, uint64_t page, const struct map_page *copy);
+/* The copy is in the file, at least in the page cache. */
+void map_snapshot_written(struct store_map *map, uint64_t page, const struct map_page *copy);
+/* A sync failed: what the bits say may not be on the medium, and whoever opens the layer next must
+ * not believe them. */
+void map_distrust(struct store_map *map);
+/* The same, of a layer that is not open; `run_dir` may be NULL. */
+void map_live_distrust(const char *run_dir, const store_uuid_t *layer_uuid);
 void map_mark_dirty(struct store_map *map, uint64_t page);
 void map_live_path(const char *run_dir, const uint8_t uuid[16], char *ret_path, size_t bytes);
 
@@ -149,7 +267,7 @@ void map_live_path(const char *run_dir, const uint8_t uuid[16], char *ret_path, 
 struct file_layer {
 	int fd;
 	uint64_t size_bytes, data_offset;
-	struct store_map map;
+	struct sealed_map *sealed; /* NULL: the top of the disk, which has `map` */
 };
 
 /* Reads in flight for one command: its runs of one owner each. */
@@ -162,7 +280,7 @@ struct file_run {
 	struct file_io *io;
 	int fd;
 	uint8_t *data;
-	uint64_t offset, bytes, end; /* in the file; at `end` the file may stop: zeros */
+	uint64_t offset, bytes; /* in the file */
 	bool busy;
 };
 
@@ -191,7 +309,7 @@ struct file_io {
 	struct ring_op op;
 	uint64_t op_offset, op_bytes;
 	const uint8_t *op_data;
-	uint64_t op_end; /* merging: the file read may end there */
+	uint64_t merge_bytes; /* merging: what is read of the block; the rest is zeros */
 	int op_fd;
 	bool merging, zeroing, locked, holds_space;
 	uint64_t submitted_ms;
@@ -208,7 +326,9 @@ struct flush_write {
 };
 
 /* Pages a batch: a sync of the data goes before each, so not too few; 512 KiB of memory. */
+#ifndef FLUSH_BATCH
 #define FLUSH_BATCH 128
+#endif
 
 struct file_flush {
 	struct list waiting, running; /* file_io of flushes, FUA writes and discards */
@@ -232,6 +352,8 @@ struct file_disk {
 	uint64_t image_bytes;
 	struct file_layer layers[LIMIT_CHAIN_LAYERS];
 	unsigned layer_count;
+	struct store_map map;    /* of the top, unless that is sealed */
+	struct sealed_map *left; /* what was in it when the disk was closed */
 	bool scratch, write_through, failed, punch_unsupported;
 	struct list active, waiting; /* writes and discards: file_io.node */
 	struct list starved;         /* store_io.node: there was no memory for them */
@@ -253,6 +375,54 @@ extern unsigned store_lock_wait_ms;
 
 /* disk.c: what an open disk begins with; nothing is open and no memory taken. */
 void file_disk_init(struct file_disk *disk);
+
+/* Who decides what bytes of a disk are: a layer by its index, or one of these. */
+#define OWNER_IMAGE -1
+#define OWNER_NONE  -2 /* zeros: there is nothing so low */
+
+struct file_owner {
+	int fd;          /* -1: zeros */
+	int layer;       /* of zeros: the one that ends before them */
+	uint64_t offset; /* in that file */
+	uint64_t bytes; /* for how many bytes this holds; whole blocks, unless a file ends in one */
+};
+
+/* Who owns the bytes from `at` on (at most `bytes`), looking at the lowest `layer_count` layers
+ * and the image. */
+struct file_owner file_find_owner(const struct file_disk *disk, unsigned layer_count, uint64_t at,
+				  uint64_t bytes);
+/* Shortens what an owner has, from the beginning of a block on, to what is all data, or all holes
+ * that read as zeros. 0 or -errno. */
+int file_data_run(struct file_owner *owner, bool *ret_data);
+
+/* walk.c: reads what an open chain reads as, from one end to the other. */
+struct chain_walk {
+	int lowest; /* layers (or OWNER_...) below this one are passed over */
+	bool whole; /* zeros are pieces like any other */
+	/* Whole blocks, but at the end of the disk; `data` NULL: zeros. 0 or -errno with a message.
+	 */
+	int (*piece)(void *arg, uint64_t at, uint64_t bytes, const uint8_t *data);
+	void *arg;
+};
+
+/* The next blocks from `at` on, before `end`, that the file may have data for; false: none. */
+bool file_data_next(int fd, uint64_t at, uint64_t end, uint64_t *ret_begin, uint64_t *ret_end);
+uint64_t file_data_bytes(int fd, uint64_t at, uint64_t end);
+
+int chain_walk(struct store_disk *disk, const struct store_chain *chain,
+	       const struct chain_walk *walk, const struct store_work *work,
+	       struct store_error *err);
+
+/* work.c */
+struct work {
+	const struct store_work *work;
+	uint64_t due_us; /* when the throttle lets the next step begin */
+};
+
+/* `work` may be NULL. */
+void work_begin(struct work *w, const struct store_work *work, uint64_t total_bytes);
+/* So much more is done: waits as the throttle says. 0 or -ECANCELED. */
+int work_step(struct work *w, uint64_t bytes);
 
 /* flush.c */
 void flush_init(struct file_disk *disk);

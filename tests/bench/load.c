@@ -1,7 +1,7 @@
 /*
  * A load generator over libiscsi, in the manner of fio's jobs (Debian's fio has no libiscsi
  * engine): one session, a queue depth, a block size, reads or writes, in sequence or at random,
- * for some seconds. Prints one line: IOPS, MiB/s, mean and 99th percentile of the latency.
+ * for some seconds. Prints one line: IOPS, MiB/s; mean, 99th percentile and longest latency.
  */
 #include <errno.h>
 #include <poll.h>
@@ -32,7 +32,7 @@ struct load {
 	struct iscsi_url *url;
 	bool write, sequential, failed;
 	uint32_t bytes, depth;
-	uint64_t sectors, next, random, end_ns, done_count, latency_ns_total;
+	uint64_t sectors, next, random, end_ns, done_count, latency_ns_total, latency_ns_max;
 	unsigned in_flight;
 	uint32_t *latencies;
 	struct slot slots[DEPTH_MAX];
@@ -62,6 +62,8 @@ static void slot_done(struct iscsi_context *iscsi, int status, void *data, void 
 	}
 	load->done_count++;
 	load->latency_ns_total += now - slot->begin_ns;
+	if (now - slot->begin_ns > load->latency_ns_max)
+		load->latency_ns_max = now - slot->begin_ns;
 	load->latencies[us < LATENCY_STEPS ? us : LATENCY_STEPS - 1]++;
 	if (data)
 		scsi_free_scsi_task(data);
@@ -157,11 +159,11 @@ static void print_result(const struct load *load, const char *name, double secon
 	while (p99 < LATENCY_STEPS - 1 &&
 	       (seen += load->latencies[p99]) * 100 < load->done_count * 99)
 		p99++;
-	printf("%s %.0f %.1f %.0f %llu\n", name, (double)load->done_count / seconds,
+	printf("%s %.0f %.1f %.0f %llu %llu\n", name, (double)load->done_count / seconds,
 	       (double)load->done_count * load->bytes / seconds / 1048576,
 	       (double)load->latency_ns_total / 1000 /
 		       (double)(load->done_count ? load->done_count : 1),
-	       (unsigned long long)p99);
+	       (unsigned long long)p99, (unsigned long long)load->latency_ns_max / 1000);
 }
 
 /* "rr4k-qd32": r = random or s = sequential, r = read or w = write, KiB, queue depth. */
@@ -188,7 +190,7 @@ int main(int argc, char **argv)
 
 	if (argc != 4 || !parse_job(&load, argv[2])) {
 		fputs("usage: load URL JOB SECONDS, where JOB is like rr4k-qd32 or sw256k-qd8\n"
-		      "prints: JOB IOPS MiB/s MEAN_US P99_US\n",
+		      "prints: JOB IOPS MiB/s MEAN_US P99_US MAX_US\n",
 		      stderr);
 		return 2;
 	}
@@ -203,7 +205,7 @@ int main(int argc, char **argv)
 		memset(load.slots[i].data, (int)i + 1, load.bytes);
 	}
 	begin_ns = now_ns();
-	load.end_ns = begin_ns + strtoull(argv[3], NULL, 0) * 1000000000ull;
+	load.end_ns = begin_ns + (uint64_t)(strtod(argv[3], NULL) * 1e9);
 	good = run(&load);
 	if (good)
 		print_result(&load, argv[2], (double)(now_ns() - begin_ns) / 1e9);

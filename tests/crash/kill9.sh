@@ -23,10 +23,12 @@ nodes=
 kinds=(kill flush discard power stop twice)
 
 start_clients() { # FLUSH_PERCENT DISCARD_PERCENT FUA_PERCENT
-	local node
+	local node url
 	clients=
 	for node in $nodes; do
-		"$client" run --url "$(ctl url "$node")" --record "$daemon_dir/$node.record" \
+		# Asked before the client goes its own way: the kill may come at once.
+		url=$(ctl url "$node") || fail "url $node"
+		"$client" run --url "$url" --record "$daemon_dir/$node.record" \
 			--seconds 60 --depth $((1 + RANDOM % 40)) --flush-percent "$1" \
 			--discard-percent "$2" --fua-percent "$3" --seed "$RANDOM" >>"$daemon_dir/client.log" 2>&1 &
 		clients="$clients $!"

@@ -57,7 +57,7 @@ qemu-system-x86_64 -M pc,graphics=off -accel tcg -m 256 -display none -serial st
 	</dev/null >"$daemon_dir/console" 2>&1 &
 machine=$!
 for _ in $(seq 900); do
-	grep -a -q -E 'BOOTED' "$daemon_dir/console" && break
+	grep -a -q 'NOT BOOTED\|BOOTED FROM A LUN' "$daemon_dir/console" && break
 	kill -0 $machine 2>/dev/null || break
 	sleep 0.1
 done

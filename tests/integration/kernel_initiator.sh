@@ -25,7 +25,7 @@ boot() { # MODE USER SECRET MUTUAL-USER MUTUAL-SECRET
 	timeout 300 qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 512 -smp 1 -display none -serial stdio \
 		-no-reboot -kernel "$daemon_dir/vmlinuz" -initrd "$daemon_dir/initrd" \
 		-netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile= \
-		-append "console=ttyS0 quiet panic=-1 t_mode=$1 t_port=${daemon_portal##*:} t_target=$(field iqn) t_initiator=$(field initiator) t_user=$2 t_secret=$3 t_muser=$4 t_msecret=$5" \
+		-append "$pc_kernel quiet panic=-1 t_mode=$1 t_port=${daemon_portal##*:} t_target=$(field iqn) t_initiator=$(field initiator) t_user=$2 t_secret=$3 t_muser=$4 t_msecret=$5" \
 		</dev/null >"$console" 2>&1
 }
 ended_well() {

@@ -13,6 +13,16 @@ need() { # PROGRAM...
 	done
 }
 
+# A command to be run at the exit, before what was to be done there so far: at_exit COMMAND
+at_exit() {
+	local before
+	before=$(trap -p EXIT)
+	before=${before#"trap -- '"}
+	before=${before%"' EXIT"}
+	# shellcheck disable=SC2064  # what stands there now
+	trap "$1; ${before//"'\\''"/"'"}" EXIT
+}
+
 # Runs a command that must end with STATUS ("any failure": !0) and whose output, both streams, must
 # hold each pattern (extended, case ignored): expect WHAT STATUS PATTERN... -- COMMAND...
 expect() {
@@ -52,6 +62,19 @@ expect_ctl() {
 	done
 	shift
 	expect "$what" "$wanted" "${patterns[@]}" -- "$lunctl" --socket "$daemon_dir/run/control.sock" "$@"
+}
+
+# How often somebody has logged in to the daemon, by its log.
+logins() { grep -c 'logged in' "$daemon_dir/log"; }
+
+# Until there is a login more than COUNT; 1 if there is none in time: await_login COUNT SECONDS
+await_login() {
+	local i
+	for ((i = 0; i < $2 * 10; i++)); do
+		[ "$(logins)" -gt "$1" ] && return
+		sleep 0.1
+	done
+	return 1
 }
 
 # One member of a JSON text on standard input: member a.b.0

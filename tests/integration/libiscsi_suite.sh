@@ -2,7 +2,7 @@
 # Families of libiscsi's conformance suite against a clone, each test in a process of its own
 # (state leaks from test to test in the suite). No test may fail, and none may skip itself.
 #
-# usage: libiscsi_suite.sh KIND FAMILY...     KIND: disk, removable, read-only; or
+# usage: libiscsi_suite.sh KIND FAMILY...     KIND: disk, removable, read-only, scratch; or
 #        not-judged: only those of the families that no target can pass
 . "$(dirname "$0")/lib.sh"
 need iscsi-test-cu
@@ -29,10 +29,14 @@ daemon_begin
 daemon_start
 ctl create base --size 256M >/dev/null 2>&1 || fail "create"
 options=--shared # many tests log in twice, with two names
-case $kind in removable | read-only) options="$options --$kind" ;; esac
+case $kind in
+removable | read-only) options="$options --$kind" ;;
+scratch) options="$options --durability scratch" ;;
+esac
 # shellcheck disable=SC2086
 ctl clone base unit $options >/dev/null 2>&1 || fail "clone"
 url=$(url unit)
+[ "$kind" != scratch ] || iscsi-inq "$url" | grep -q 'Product:lunroot scratch' || fail "INQUIRY calls it no scratch disk"
 
 run_test() {
 	local log=$daemon_dir/$1.log status reason

@@ -86,4 +86,29 @@ rm -rf "${daemon_dir:?}/run" && mkdir "$daemon_dir/run"
 daemon_start
 qemu-io -f raw -c 'read -P 0x77 20M 4M' "$(url uno)" | grep -q 'erification failed' && fail "the end lost data"
 unchanged "after the end and a power loss"
+
+# --- the wrong state directory, as when its file system is not mounted ---
+daemon_kill KILL
+mv "$daemon_dir/state" "$daemon_dir/state.mounted" && mkdir "$daemon_dir/state"
+daemon_start
+await_log 'layers open that .*/state does not have'
+say "ok: an empty state directory after kill -9 is noticed"
+daemon_kill TERM || fail "SIGTERM ended it with status $?"
+rm -r "${daemon_dir:?}/state" && mv "$daemon_dir/state.mounted" "$daemon_dir/state"
+daemon_start
+unchanged "after the wrong state directory"
+
+# --- a lost catalogue: each disk keeps the name it had last, also where two have changed theirs ---
+ctl clone root-image left >/dev/null 2>&1 && ctl clone root-image right >/dev/null 2>&1 || fail "clone"
+qemu-io -f raw -c 'write -P 0x11 8M 1M' "$(url left)" >/dev/null || fail "write"
+qemu-io -f raw -c 'write -P 0x22 8M 1M' "$(url right)" >/dev/null || fail "write"
+ctl rename left middle >/dev/null 2>&1 && ctl rename right left >/dev/null 2>&1 && ctl rename middle right >/dev/null 2>&1 ||
+	fail "rename"
+daemon_kill TERM || fail "SIGTERM ended it with status $?"
+rm "$daemon_dir"/state/catalog.db*
+daemon_start
+qemu-io -f raw -c 'read -P 0x22 8M 1M' "$(url left)" | grep -q 'erification failed' && fail "left has right's disk"
+qemu-io -f raw -c 'read -P 0x11 8M 1M' "$(url right)" | grep -q 'erification failed' && fail "right has left's disk"
+qemu-io -f raw -c 'read -P 0x5a 8M 3M' "$(url uno)" | grep -q 'erification failed' && fail "uno lost its data"
+say "ok: a lost catalogue: disks have the names that they had last"
 daemon_ends_well

@@ -5,21 +5,26 @@
 #include <errno.h>
 #include <grp.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "http.h"
+#include "base/http_client.h"
 #include "lunctl.h"
 #include "output.h"
 
 #define JOB_POLL_MS_MIN   5
 #define JOB_POLL_MS_MAX   200
 #define PROGRESS_AFTER_MS 500 /* what is done sooner needs no bar */
+/* After an interrupt: what starts a job may be answered yet, and the job cancelled. */
+#define GRACE_MS          1000
+#define CANCEL_SILENCE_MS 2000
 
 /* --- what people read --- */
 
@@ -171,10 +176,82 @@ static int refused(const struct request *request, const json_t *error)
 			get_text(error, "cure"));
 }
 
+/* --- interrupts --- */
+
+/* Can be read once a signal has come, so that a wait sees it whenever it came; -1: not caught. */
+static int interrupt_fd = -1;
+static bool interrupt_seen;
+
+static void on_interrupt(int number)
+{
+	static const uint64_t one = 1;
+	int before = errno;
+
+	(void)number;
+	if (write(interrupt_fd, &one, sizeof(one)) < 0) {
+		/* it can be read already */
+	}
+	errno = before;
+}
+
+int api_catch_interrupts(void)
+{
+	const struct sigaction cancel = {.sa_handler = on_interrupt};
+
+	interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (interrupt_fd < 0)
+		return complain("no descriptor to catch Ctrl-C with", strerror(errno));
+	(void)sigaction(SIGINT, &cancel, NULL);
+	(void)sigaction(SIGTERM, &cancel, NULL);
+	return 0;
+}
+
+static bool interrupted_within(int ms)
+{
+	struct pollfd interrupt = {.fd = interrupt_fd, .events = POLLIN};
+
+	return poll(&interrupt, 1, ms) > 0;
+}
+
+bool api_interrupted(void)
+{
+	return interrupt_seen || interrupted_within(0);
+}
+
+bool api_await(int fd, short events)
+{
+	struct pollfd fds[] = {{.fd = fd, .events = events},
+			       {.fd = interrupt_fd, .events = POLLIN}};
+
+	while (poll(fds, ARRAY_COUNT(fds), -1) < 0 && errno == EINTR)
+		;
+	return fds[1].revents == 0;
+}
+
+/* The next one is another one. */
+static void interrupt_taken(void)
+{
+	uint64_t count;
+
+	interrupt_seen |= read(interrupt_fd, &count, sizeof(count)) > 0;
+}
+
 /* --- calls --- */
 
+static int stopped(const struct request *request, const char *method)
+{
+	char message[512];
+
+	(void)snprintf(message, sizeof(message), "interrupted before lunrootd on %s answered%s",
+		       request->socket_path,
+		       strcmp(method, "GET") == 0 ? "" : ": it may still do what it was asked for");
+	(void)complain(message, "lunctl jobs shows what it works on, and ends it");
+	return EXIT_UNREACHABLE;
+}
+
+/* As api_call with any status; -ECANCELED if it was interrupted, which it has not said. */
 static int call(const struct request *request, const char *method, const char *target, json_t *body,
-		int *ret_status, json_t **ret_answer)
+		unsigned silence_ms, int *ret_status, json_t **ret_answer)
 {
 	char *AUTO_FREE text = NULL;
 	char *AUTO_FREE reply = NULL;
@@ -189,9 +266,12 @@ static int call(const struct request *request, const char *method, const char *t
 		if (!text)
 			return complain("out of memory", NULL);
 	}
-	switch (http_call(request->socket_path, method, target, text, ret_status, &reply,
-			  &reply_bytes, &error, why)) {
+	http_client_stop_by(interrupt_fd, strcmp(method, "GET") == 0 ? 0 : GRACE_MS);
+	switch (http_client_call(request->socket_path, method, target, text, silence_ms, ret_status,
+				 &reply, &reply_bytes, &error, why)) {
 	case HTTP_UNREACHABLE: return unreachable(request, error);
+	case HTTP_STOPPED: return -ECANCELED;
+	case HTTP_SILENT:
 	case HTTP_BROKEN:
 		(void)snprintf(message, sizeof(message), "lunrootd on %s gave %s",
 			       request->socket_path, why);
@@ -211,14 +291,11 @@ static int call(const struct request *request, const char *method, const char *t
 	return EXIT_UNREACHABLE;
 }
 
-int api_call(const struct request *request, const char *method, const char *target, json_t *body,
-	     json_t **ret_answer)
+/* Takes the answer. */
+static int answered(const struct request *request, int status, json_t *answer, json_t **ret_answer)
 {
-	json_t *answer = NULL;
-	int status = 0, r = call(request, method, target, body, &status, &answer);
+	int r;
 
-	if (r != 0)
-		return r;
 	if (status >= 200 && status < 300) {
 		*ret_answer = answer;
 		return 0;
@@ -226,45 +303,35 @@ int api_call(const struct request *request, const char *method, const char *targ
 	r = refused(request, json_object_get(answer, "error"));
 	json_decref(answer);
 	return r;
+}
+
+int api_call(const struct request *request, const char *method, const char *target, json_t *body,
+	     json_t **ret_answer)
+{
+	json_t *answer = NULL;
+	int status = 0, r = call(request, method, target, body, HTTP_SILENCE_MS, &status, &answer);
+
+	if (r != 0)
+		return r == -ECANCELED ? stopped(request, method) : r;
+	return answered(request, status, answer, ret_answer);
 }
 
 int api_find(const struct request *request, const char *target, json_t **ret_answer)
 {
 	json_t *answer = NULL;
-	int status = 0, r = call(request, "GET", target, NULL, &status, &answer);
+	int status = 0, r = call(request, "GET", target, NULL, HTTP_SILENCE_MS, &status, &answer);
 
 	if (r != 0)
-		return r;
+		return r == -ECANCELED ? stopped(request, "GET") : r;
 	if (status == 404) {
 		json_decref(answer);
 		*ret_answer = NULL;
 		return 0;
 	}
-	if (status >= 200 && status < 300) {
-		*ret_answer = answer;
-		return 0;
-	}
-	r = refused(request, json_object_get(answer, "error"));
-	json_decref(answer);
-	return r;
+	return answered(request, status, answer, ret_answer);
 }
 
 /* --- jobs --- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-	(void)number;
-	interrupted = 1;
-}
-
-static void sleep_ms(unsigned ms)
-{
-	const struct timespec pause = {.tv_nsec = (long)ms * 1000000};
-
-	(void)nanosleep(&pause, NULL);
-}
 
 static void job_progress(const json_t *job)
 {
@@ -274,33 +341,71 @@ static void job_progress(const json_t *job)
 	progress_show(what, get_number(job, "done_bytes"), get_number(job, "total_bytes"));
 }
 
+/* "/v1/jobs/ID" of the job in `answer`. */
+static int job_target(const json_t *answer, char *target, size_t bytes)
+{
+	const char *id = get_text(json_object_get(answer, "job"), "id");
+
+	if (id[0] == '\0' || strlen(id) > 40 || strspn(id, "0123456789abcdef-") != strlen(id))
+		return complain("the daemon's answer names no job", NULL);
+	(void)snprintf(target, bytes, "/v1/jobs/%s", id);
+	return 0;
+}
+
+static int goes_on(const char *target, const char *why)
+{
+	const char *id = target + strlen("/v1/jobs/");
+	char message[128], cure[128];
+
+	(void)snprintf(message, sizeof(message), "job %s %s", id, why);
+	(void)snprintf(cure, sizeof(cure), "lunctl jobs shows it, lunctl jobs --cancel %s ends it",
+		       id);
+	return complain(message, cure);
+}
+
+/* Who has pressed Ctrl-C waits no two minutes for a daemon that hangs. */
+static int job_cancel(const struct request *request, const char *target, json_t **ret_job)
+{
+	json_t *answer = NULL;
+	int status = 0, r;
+
+	interrupt_taken();
+	r = call(request, "DELETE", target, NULL, CANCEL_SILENCE_MS, &status, &answer);
+	if (r == 0)
+		return answered(request, status, answer, ret_job);
+	if (r == -ECANCELED)
+		r = EXIT_UNREACHABLE;
+	(void)goes_on(target, "may still be carried out");
+	return r;
+}
+
 /* The job as it is now, again and again until it has ended. */
-static int job_poll(const struct request *request, const char *target, json_t **job)
+static int job_poll(const struct request *request, const char *target, bool cancelled, json_t **job)
 {
 	unsigned pause_ms = JOB_POLL_MS_MIN, waited_ms = 0;
-	bool cancelled = false;
 
 	while (strcmp(get_text(*job, "state"), "running") == 0) {
 		json_t *now = NULL;
-		int r;
+		int status = 0, r;
 
 		if (waited_ms >= PROGRESS_AFTER_MS)
 			job_progress(*job);
-		if (!interrupted)
-			sleep_ms(pause_ms);
-		waited_ms += pause_ms;
-		pause_ms = pause_ms * 2 < JOB_POLL_MS_MAX ? pause_ms * 2 : JOB_POLL_MS_MAX;
-		if (interrupted && !cancelled) {
+		if (interrupted_within((int)pause_ms)) {
+			if (cancelled)
+				return goes_on(target, "goes on, nobody waits for it");
 			cancelled = true;
-			interrupted = 0;
-			r = api_call(request, "DELETE", target, NULL, &now);
-		} else if (interrupted) {
-			return complain("the job goes on, nobody waits for it", NULL);
+			r = job_cancel(request, target, &now);
 		} else {
-			r = api_call(request, "GET", target, NULL, &now);
+			r = call(request, "GET", target, NULL, HTTP_SILENCE_MS, &status, &now);
+			if (r == -ECANCELED)
+				continue;
+			if (r == 0)
+				r = answered(request, status, now, &now);
 		}
 		if (r != 0)
 			return r;
+		waited_ms += pause_ms;
+		pause_ms = pause_ms * 2 < JOB_POLL_MS_MAX ? pause_ms * 2 : JOB_POLL_MS_MAX;
 		json_decref(*job);
 		*job = now;
 	}
@@ -308,33 +413,58 @@ static int job_poll(const struct request *request, const char *target, json_t **
 	return 0;
 }
 
-void api_catch_interrupts(void)
-{
-	const struct sigaction cancel = {.sa_handler = on_interrupt};
-
-	(void)sigaction(SIGINT, &cancel, NULL);
-	(void)sigaction(SIGTERM, &cancel, NULL);
-}
-
 int api_wait_job(const struct request *request, const json_t *answer, json_t **ret_result)
 {
 	json_t *job = json_incref(json_object_get(answer, "job"));
-	const char *id = get_text(job, "id");
 	char target[128];
-	int r;
+	int r = job_target(answer, target, sizeof(target));
 
-	if (id[0] == '\0' || strlen(id) > 40 || strspn(id, "0123456789abcdef-") != strlen(id)) {
-		json_decref(job);
-		return complain("the daemon's answer names no job", NULL);
-	}
-	(void)snprintf(target, sizeof(target), "/v1/jobs/%s", id);
-	r = job_poll(request, target, &job);
+	if (r == 0)
+		r = job_poll(request, target, false, &job);
 	if (r == 0 && strcmp(get_text(job, "state"), "done") != 0)
 		r = refused(request, json_object_get(job, "error"));
 	if (r == 0)
 		*ret_result = json_incref(json_object_get(job, "result"));
 	json_decref(job);
 	return r;
+}
+
+int api_cancel_job(const struct request *request, const json_t *answer, json_t **ret_job)
+{
+	json_t *job = NULL;
+	char target[128];
+	int r = job_target(answer, target, sizeof(target));
+
+	if (r == 0)
+		r = job_cancel(request, target, &job);
+	if (r == 0)
+		r = job_poll(request, target, true, &job);
+	if (r == 0)
+		*ret_job = json_incref(job);
+	json_decref(job);
+	return r;
+}
+
+int api_job(const struct request *request, const char *target, json_t *body, json_t **ret_result)
+{
+	json_t *answer = NULL;
+	int r = api_catch_interrupts();
+
+	if (r != 0)
+		json_decref(body);
+	else
+		r = api_call(request, "POST", target, body, &answer);
+	if (r == 0)
+		r = api_wait_job(request, answer, ret_result);
+	json_decref(answer);
+	return r;
+}
+
+bool api_tells_person(const struct request *request, const json_t *answer, int *r)
+{
+	if (*r == 0 && request->json)
+		*r = print_json(answer);
+	return *r == 0 && !request->json;
 }
 
 /* --- names --- */

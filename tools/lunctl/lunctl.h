@@ -10,7 +10,7 @@
 #include <jansson.h>
 
 #define LUNCTL_OPTIONS_MAX    12
-#define LUNCTL_OPERANDS_MAX   2
+#define LUNCTL_OPERANDS_MAX   3
 #define LUNCTL_SOCKET_DEFAULT "/run/lunroot/control.sock"
 
 enum lunctl_exit {
@@ -18,6 +18,7 @@ enum lunctl_exit {
 	EXIT_REFUSED = 1,     /* the daemon said no, or the work failed */
 	EXIT_USAGE = 2,       /* the command line makes no sense */
 	EXIT_UNREACHABLE = 3, /* no daemon answers */
+	EXIT_FINDINGS = 4,    /* check, doctor: something is not as it should be, or was not */
 };
 
 /* A parsed command line. values[i] belongs to the verb's options[i]: NULL when it was not given,
@@ -61,11 +62,23 @@ int api_call(const struct request *request, const char *method, const char *targ
 int api_find(const struct request *request, const char *target, json_t **ret_answer);
 
 /* Before the request that starts a job: from now on SIGINT and SIGTERM cancel it instead of
- * leaving it to the daemon alone. */
-void api_catch_interrupts(void);
+ * leaving it to the daemon alone. 0, or the exit code after the error was printed. */
+int api_catch_interrupts(void);
+/* One came, at any time. */
+bool api_interrupted(void);
+/* Until `fd` is ready for poll's `events`; false if a signal came, also one that came before. */
+bool api_await(int fd, short events);
 /* Waits for the job in `answer` ({"job": JOB}), shows its progress.
  * 0 and the job's result, or the exit code after the error was printed. */
 int api_wait_job(const struct request *request, const json_t *answer, json_t **ret_result);
+/* Cancels the job in `answer`, and waits for its end, so that what it held is free again. 0 and the
+ * job as it ended, or the exit code after the error was printed. */
+int api_cancel_job(const struct request *request, const json_t *answer, json_t **ret_job);
+/* All of it: posts what starts a job, and waits. Takes the body. */
+int api_job(const struct request *request, const char *target, json_t *body, json_t **ret_result);
+/* What comes after a call that ended with *r: true if a person is to be told of the answer.
+ * Otherwise *r is the exit code of the verb: it failed, or a program has got the answer. */
+bool api_tells_person(const struct request *request, const json_t *answer, int *r);
 
 /* Members of an object, "" or 0 or false when they are not there or of another type. */
 const char *get_text(const json_t *object, const char *name);
@@ -82,14 +95,50 @@ int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void say_next(const struct request *request, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* A member of a request's body, if the text is there; EXIT_USAGE after saying what is wrong with
+ * it. `what` is the option or verb that it came from. */
+int put_string(json_t *body, const char *field, const char *text);
+int put_size(json_t *body, const char *field, const char *what, const char *text);
+int put_lun(json_t *body, const char *text);
+/* Posts what makes an image, waits, and tells of it. Takes the body. */
+int make_image(const struct request *request, const char *target, json_t *body, const char *next);
+/* "removed" and "frees_bytes" of an answer. */
+void print_removed(const json_t *answer);
+
 /* "/v1/nodes/NAME" and the like: a person's word in a path. False if it can't be a name. */
 bool name_valid(const char *name);
 
 /* --- the verbs --- */
 extern const struct verb verb_import, verb_create, verb_clone;
 extern const struct verb verb_ls, verb_show, verb_url, verb_stats;
-extern const struct verb verb_rename, verb_rm;
+extern const struct verb verb_rename, verb_rm, verb_undo, verb_check, verb_jobs;
+extern const struct verb verb_snapshot, verb_rollback, verb_reset;
+extern const struct verb verb_resize, verb_flatten, verb_promote, verb_export;
 extern const struct verb verb_initramfs;
+extern const struct verb verb_assign, verb_auth;
+extern const struct verb verb_adopt, verb_boots, verb_why, verb_doctor;
+
+/* verbs_care.c: the trash, for ls and rm. */
+int list_trash(const struct request *request);
+/* The newest of that name in the trash; 0, or the exit code after the error was printed.
+ * *ret_item is the caller's. */
+int find_trash(const struct request *request, const char *name, bool want_node, bool want_image,
+	       json_t **ret_item);
+
+/* verbs_boot.c: where mkinitramfs is; false: nowhere. */
+bool mkinitramfs_path(char *ret_path, size_t bytes);
+/* verbs_pending.c, for ls. */
+int list_pending(const struct request *request);
+
+/* verbs_boots.c. The boot with this ID, with its events; 0 with NULL if it is no ID or none of
+ * ours. *ret_boot is the caller's. */
+int find_boot(const struct request *request, const char *id, json_t **ret_boot);
+/* {"boots": [...]} of a node, or of a Pi by serial or MAC: heads, the newest first; there may be
+ * none. 0, or the exit code after the error was printed. */
+int find_boots(const struct request *request, const char *word, unsigned last, bool *ret_is_node,
+	       json_t **ret_boots);
+/* "boot ID, when, who". */
+void print_boot_title(const json_t *boot);
 
 /* What a name stands for; both images and nodes have names. */
 enum object_kind { OBJECT_NODE, OBJECT_IMAGE };

@@ -10,8 +10,11 @@
 #include "lunctl.h"
 
 static const struct verb *const verbs[] = {
-	&verb_import, &verb_create, &verb_clone,  &verb_ls, &verb_show,
-	&verb_url,    &verb_stats,  &verb_rename, &verb_rm, &verb_initramfs,
+	&verb_import,   &verb_create,    &verb_clone,  &verb_ls,     &verb_show,    &verb_url,
+	&verb_stats,    &verb_rename,    &verb_rm,     &verb_undo,   &verb_check,   &verb_jobs,
+	&verb_snapshot, &verb_rollback,  &verb_reset,  &verb_resize, &verb_promote, &verb_flatten,
+	&verb_export,   &verb_initramfs, &verb_assign, &verb_auth,   &verb_adopt,   &verb_boots,
+	&verb_why,      &verb_doctor,
 };
 
 static void print_help(FILE *out)
@@ -32,7 +35,7 @@ static void print_help(FILE *out)
 		    "  --json                   the API's JSON instead of text\n"
 		    "  --help, --version\n\n"
 		    "lunctl VERB --help tells more. Exit codes: 0 done, 1 refused, 2 usage,\n"
-		    "3 lunrootd can't be reached.\n",
+		    "3 lunrootd can't be reached, 4 check or doctor has found something.\n",
 		    out);
 }
 

@@ -1,9 +1,9 @@
 /*
- * Tables, sizes and the progress bar. Knows nothing of the API.
+ * Tables and the progress bar. Knows nothing of the API.
  */
+#include "base/clock.h"
 #include "output.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,59 +13,6 @@
 
 #define PROGRESS_BAR_WIDTH 24
 #define PROGRESS_JUDGE_MS  1000 /* a rate measured over less is noise */
-
-/* --- sizes --- */
-
-static const char size_letters[] = "KMGTP";
-
-int size_parse(const char *text, uint64_t *ret_bytes)
-{
-	unsigned shift = 0;
-	uint64_t bytes = 0;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	for (; *text >= '0' && *text <= '9'; text++) {
-		if (__builtin_mul_overflow(bytes, 10, &bytes) ||
-		    __builtin_add_overflow(bytes, (uint64_t)(*text - '0'), &bytes))
-			return -ERANGE;
-	}
-	if (*text) {
-		char upper = (char)(*text >= 'a' && *text <= 'z' ? *text - 'a' + 'A' : *text);
-		const char *letter = strchr(size_letters, upper);
-
-		if (!letter)
-			return -EINVAL;
-		shift = 10 * (unsigned)(letter - size_letters + 1);
-		text++;
-		if (*text && strcmp(text, "iB") != 0 && strcmp(text, "ib") != 0)
-			return -EINVAL;
-	}
-	if (shift && bytes >> (63 - shift))
-		return -ERANGE;
-	if (bytes > INT64_MAX)
-		return -ERANGE;
-	*ret_bytes = bytes << shift;
-	return 0;
-}
-
-const char *size_format(uint64_t bytes, char buffer[OUTPUT_SIZE_BYTES])
-{
-	unsigned step = 0;
-	double value = (double)bytes;
-
-	/* 1023.95 would be written as 1024.0 of the smaller unit. */
-	while (value >= 1023.95 && size_letters[step]) {
-		value /= 1024;
-		step++;
-	}
-	if (step == 0)
-		(void)snprintf(buffer, OUTPUT_SIZE_BYTES, "%u B", (unsigned)bytes);
-	else
-		(void)snprintf(buffer, OUTPUT_SIZE_BYTES, "%.1f %ciB", value,
-			       size_letters[step - 1]);
-	return buffer;
-}
 
 /* --- text --- */
 
@@ -170,7 +117,51 @@ void table_done(struct table *table)
 	*table = (struct table){0};
 }
 
+/* --- ages --- */
+
+const char *age_format(const char *when, int64_t now_s, char buffer[OUTPUT_AGE_BYTES])
+{
+	static const struct {
+		int64_t seconds;
+		const char *unit;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	struct tm tm = {0};
+	const char *end = strptime(when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	int64_t age;
+	size_t i = 0;
+
+	(void)snprintf(buffer, OUTPUT_AGE_BYTES, "-");
+	if (!end || *end)
+		return buffer;
+	age = now_s - (int64_t)timegm(&tm);
+	if (age < 0)
+		age = 0; /* the daemon's clock is not ours */
+	while (i + 1 < ARRAY_COUNT(units) && age < units[i].seconds)
+		i++;
+	(void)snprintf(buffer, OUTPUT_AGE_BYTES, "%lld %s", (long long)(age / units[i].seconds),
+		       units[i].unit);
+	return buffer;
+}
+
 /* --- progress --- */
+
+const char *time_format(uint64_t seconds, char buffer[OUTPUT_TIME_BYTES])
+{
+	static const struct {
+		uint64_t seconds;
+		const char *name;
+	} units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+	unsigned i = 0;
+	uint64_t count;
+
+	/* Below two of them the smaller unit tells more. */
+	while (i + 1 < ARRAY_COUNT(units) && seconds < 2 * units[i].seconds)
+		i++;
+	count = seconds / units[i].seconds;
+	(void)snprintf(buffer, OUTPUT_TIME_BYTES, "%llu %s%s", (unsigned long long)count,
+		       units[i].name, count == 1 ? "" : "s");
+	return buffer;
+}
 
 const char *eta_format(uint64_t done, uint64_t total, uint64_t elapsed_ms,
 		       char buffer[OUTPUT_ETA_BYTES])
@@ -203,21 +194,13 @@ static struct {
 	uint64_t begin_ms, begin_bytes;
 } progress;
 
-static uint64_t now_ms(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Each phase counts its own bytes, so each has its own rate. */
 static void progress_phase(const char *what, uint64_t done)
 {
 	if (progress.shown && strcmp(progress.what, what) == 0 && done >= progress.begin_bytes)
 		return;
 	(void)snprintf(progress.what, sizeof(progress.what), "%s", what);
-	progress.begin_ms = now_ms();
+	progress.begin_ms = clock_ms();
 	progress.begin_bytes = done;
 	progress.shown = true;
 }
@@ -232,7 +215,7 @@ void progress_show(const char *what, uint64_t done, uint64_t total)
 	progress_phase(what, done);
 	(void)eta_format(done - progress.begin_bytes,
 			 total > progress.begin_bytes ? total - progress.begin_bytes : 0,
-			 now_ms() - progress.begin_ms, eta);
+			 clock_ms() - progress.begin_ms, eta);
 	(void)fputc('\r', stderr);
 	put_text(stderr, what);
 	if (total > 0) {

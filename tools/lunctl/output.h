@@ -1,7 +1,6 @@
 /*
- * What people see: tables, sizes, a progress bar; and sizes as people write them. Text from the
- * daemon may hold what a disk's label says, so nothing reaches the terminal before control
- * characters are taken out.
+ * What people see: tables, a progress bar. Text from the daemon may hold what a disk's label says,
+ * so nothing reaches the terminal before control characters are taken out.
  */
 #ifndef LUNROOT_LUNCTL_OUTPUT_H
 #define LUNROOT_LUNCTL_OUTPUT_H
@@ -10,15 +9,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/size.h"
+
 #define OUTPUT_COLUMNS_MAX 8
-#define OUTPUT_SIZE_BYTES  24
+#define OUTPUT_SIZE_BYTES  SIZE_TEXT_BYTES
 #define OUTPUT_ETA_BYTES   64
-
-/* "8G", "512MiB", "1048576": powers of 1024. 0, -EINVAL, or -ERANGE beyond what a disk can be. */
-int size_parse(const char *text, uint64_t *ret_bytes);
-
-/* "8.0 GiB"; never more than OUTPUT_SIZE_BYTES with the NUL. */
-const char *size_format(uint64_t bytes, char buffer[OUTPUT_SIZE_BYTES]);
+#define OUTPUT_TIME_BYTES  32
 
 /* Prints text with every control character (C0, DEL, C1) replaced by '?'. */
 void put_text(FILE *out, const char *text);
@@ -40,6 +36,13 @@ void table_done(struct table *table);
 /* ", 45.0 MiB/s, 1:20 left"; empty until there is enough to judge by. */
 const char *eta_format(uint64_t done, uint64_t total, uint64_t elapsed_ms,
 		       char buffer[OUTPUT_ETA_BYTES]);
+
+/* How long ago a time like 2026-11-23T12:00:00Z was, in the largest unit that it fills: "12 s",
+ * "3 h", "40 d"; "-" if it is no time. */
+#define OUTPUT_AGE_BYTES 16
+const char *age_format(const char *when, int64_t now_s, char buffer[OUTPUT_AGE_BYTES]);
+/* "6 days", "2 hours", "45 seconds": rounded down to its largest unit. */
+const char *time_format(uint64_t seconds, char buffer[OUTPUT_TIME_BYTES]);
 
 /* One line that overwrites itself; nothing at all unless standard error is a terminal. */
 void progress_show(const char *what, uint64_t done, uint64_t total);

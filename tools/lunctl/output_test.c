@@ -1,7 +1,6 @@
 /*
- * Sizes as people write and read them, and tables whose cells come from a stranger's disk.
+ * Tables whose cells come from a stranger's disk, rates and times.
  */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,78 +11,6 @@
 #include <cmocka.h>
 
 #include "output.h"
-
-static void sizes_read(void **state)
-{
-	static const struct {
-		const char *text;
-		int want;
-		uint64_t bytes;
-	} cases[] = {
-		{"0", 0, 0},
-		{"4096", 0, 4096},
-		{"1K", 0, 1024},
-		{"512M", 0, 512ull << 20},
-		{"8G", 0, 8ull << 30},
-		{"8g", 0, 8ull << 30},
-		{"8GiB", 0, 8ull << 30},
-		{"1T", 0, 1ull << 40},
-		{"64T", 0, 64ull << 40},
-		{"9223372036854775807", 0, INT64_MAX},
-		{"9223372036854775808", -ERANGE, 0},
-		{"18446744073709551616", -ERANGE, 0},
-		{"99999999999999999999999", -ERANGE, 0},
-		{"8191P", 0, 8191ull << 50},
-		{"8192P", -ERANGE, 0},
-		{"9007199254740992K", -ERANGE, 0},
-		{"", -EINVAL, 0},
-		{"G", -EINVAL, 0},
-		{"-1G", -EINVAL, 0},
-		{"+1G", -EINVAL, 0},
-		{" 1G", -EINVAL, 0},
-		{"1 G", -EINVAL, 0},
-		{"1.5G", -EINVAL, 0},
-		{"1GB", -EINVAL, 0}, /* of ten or of two? */
-		{"1Gi", -EINVAL, 0},
-		{"1X", -EINVAL, 0},
-		{"1GiBx", -EINVAL, 0},
-		{"0x10", -EINVAL, 0},
-		{"\xff", -EINVAL, 0},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		uint64_t bytes = 77;
-		int got = size_parse(cases[i].text, &bytes);
-
-		if (got != cases[i].want)
-			fail_msg("'%s': %d instead of %d", cases[i].text, got, cases[i].want);
-		if (bytes != (got == 0 ? cases[i].bytes : 77))
-			fail_msg("'%s': %llu", cases[i].text, (unsigned long long)bytes);
-	}
-}
-
-static void sizes_written(void **state)
-{
-	static const struct {
-		uint64_t bytes;
-		const char *want;
-	} cases[] = {
-		{0, "0 B"},
-		{1023, "1023 B"},
-		{1024, "1.0 KiB"},
-		{1536, "1.5 KiB"},
-		{1048575, "1.0 MiB"}, /* not 1024.0 KiB */
-		{4294967296, "4.0 GiB"},
-		{64ull << 40, "64.0 TiB"},
-		{UINT64_MAX, "16384.0 PiB"},
-	};
-	char buffer[OUTPUT_SIZE_BYTES];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_string_equal(size_format(cases[i].bytes, buffer), cases[i].want);
-}
 
 static void rate_and_time_left(void **state)
 {
@@ -113,6 +40,25 @@ static char *printed(const struct table *table)
 	table_print(table, out);
 	assert_int_equal(fclose(out), 0);
 	return text;
+}
+
+static void times_written(void **state)
+{
+	static const struct {
+		uint64_t seconds;
+		const char *want;
+	} cases[] = {
+		{0, "0 seconds"},         {1, "1 second"},       {119, "119 seconds"},
+		{120, "2 minutes"},       {7199, "119 minutes"}, {7200, "2 hours"},
+		{86400, "24 hours"},      {172800, "2 days"},    {604799, "6 days"},
+		{315360000, "3650 days"},
+	};
+	char buffer[OUTPUT_TIME_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(time_format(cases[i].seconds, buffer), cases[i].want);
+	(void)time_format(UINT64_MAX, buffer);
 }
 
 static void columns_line_up(void **state)
@@ -179,12 +125,37 @@ static void table_without_rows_prints_nothing(void **state)
 	table_done(&table);
 }
 
+static void ages(void **state)
+{
+	static const struct {
+		const char *when, *want;
+	} cases[] = {
+		{"2026-11-23T12:00:00Z", "0 s"},
+		{"2026-11-23T11:59:01Z", "59 s"},
+		{"2026-11-23T11:59:00Z", "1 min"},
+		{"2026-11-23T11:00:01Z", "59 min"},
+		{"2026-11-23T11:00:00Z", "1 h"},
+		{"2026-11-22T12:00:01Z", "23 h"},
+		{"2026-11-22T12:00:00Z", "1 d"},
+		{"2025-11-23T12:00:00Z", "365 d"},
+		{"2027-11-23T12:00:00Z", "0 s"},
+		{"", "-"},
+		{"yesterday", "-"},
+		{"2026-11-23T12:00:00Z?", "-"},
+	};
+	char buffer[OUTPUT_AGE_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(age_format(cases[i].when, 1795435200, buffer), cases[i].want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes_read),
-		cmocka_unit_test(sizes_written),
+		cmocka_unit_test(ages),
 		cmocka_unit_test(rate_and_time_left),
+		cmocka_unit_test(times_written),
 		cmocka_unit_test(columns_line_up),
 		cmocka_unit_test(letters_beyond_ascii_count_once),
 		cmocka_unit_test(control_characters_never_reach_the_terminal),

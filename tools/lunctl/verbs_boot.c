@@ -13,12 +13,15 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/node_conf.h"
+#include "base/portal.h"
 #include "lunctl.h"
 #include "output.h"
 
 enum {
 	INITRAMFS_MODULES,
 	INITRAMFS_PORTAL,
+	INITRAMFS_REPORT,
 	INITRAMFS_BOARD,
 	INITRAMFS_ADD_MODULE,
 	INITRAMFS_OVERLAY,
@@ -29,7 +32,8 @@ enum {
 	INITRAMFS_VERBOSE,
 };
 
-#define SETTINGS_BYTES 4096
+#define TOKEN_DIGITS 32
+#define REPORT_BYTES 128 /* an IPv6 address with its scope, a port, a token */
 /* Each option with its value, the settings, the output, the program and the end. */
 #define ARGUMENTS_MAX (2 * LUNCTL_OPTIONS_MAX + 5)
 
@@ -37,8 +41,7 @@ enum {
 
 static bool is_loopback(const char *portal)
 {
-	return strncmp(portal, "127.", 4) == 0 || strncmp(portal, "[::1]", 5) == 0 ||
-	       strncmp(portal, "localhost", 9) == 0;
+	return portal_is_loopback(portal) || strncmp(portal, "localhost", 9) == 0;
 }
 
 /* Where the node finds the server: as the person says, else as the daemon does. */
@@ -76,45 +79,32 @@ static int find_portal(const struct request *request, char *ret_portal, size_t b
 	return r;
 }
 
-struct text {
-	char bytes[SETTINGS_BYTES];
-	size_t used;
-	bool bad;
-};
-
-/* KEY=VALUE; nothing for what is not set. A value that would be two lines is none of ours. */
-static void put_setting(struct text *text, const char *key, const char *value)
+/* ADDRESS:PORT/TOKEN, by its form: lunroot-init reads the address and refuses a name. */
+static bool report_is_wrong(const char *report)
 {
-	int n;
+	const char *slash = strrchr(report, '/');
 
-	if (!value[0])
-		return;
-	if (strpbrk(value, "\r\n")) {
-		text->bad = true;
-		return;
-	}
-	n = snprintf(text->bytes + text->used, sizeof(text->bytes) - text->used, "%s=%s\n", key,
-		     value);
-	if (n < 0 || (size_t)n >= sizeof(text->bytes) - text->used)
-		text->bad = true;
-	else
-		text->used += (size_t)n;
+	return strpbrk(report, " \t\r\n#;=,") || strlen(report) > REPORT_BYTES || !slash ||
+	       slash == report || strlen(slash + 1) != TOKEN_DIGITS ||
+	       strspn(slash + 1, "0123456789abcdefABCDEF") != TOKEN_DIGITS;
 }
 
-static int write_settings(const json_t *node, const char *portal, struct text *text)
+static int write_settings(const json_t *node, const char *portal, const char *report,
+			  struct node_conf *conf)
 {
 	const json_t *credentials = json_object_get(node, "credentials");
 	const char *hostname = get_text(node, "hostname");
 
-	put_setting(text, "portal", portal);
-	put_setting(text, "target", get_text(node, "iqn"));
-	put_setting(text, "initiator", get_text(node, "initiator"));
-	put_setting(text, "hostname", hostname[0] ? hostname : get_text(node, "name"));
-	put_setting(text, "user", get_text(credentials, "user"));
-	put_setting(text, "secret", get_text(credentials, "secret"));
-	put_setting(text, "mutual_user", get_text(credentials, "mutual_user"));
-	put_setting(text, "mutual_secret", get_text(credentials, "mutual_secret"));
-	if (text->bad || !get_text(node, "iqn")[0] ||
+	node_conf_put(conf, "portal", portal);
+	node_conf_put(conf, "target", get_text(node, "iqn"));
+	node_conf_put(conf, "initiator", get_text(node, "initiator"));
+	node_conf_put(conf, "hostname", hostname[0] ? hostname : get_text(node, "name"));
+	node_conf_put(conf, "user", get_text(credentials, "user"));
+	node_conf_put(conf, "secret", get_text(credentials, "secret"));
+	node_conf_put(conf, "mutual_user", get_text(credentials, "mutual_user"));
+	node_conf_put(conf, "mutual_secret", get_text(credentials, "mutual_secret"));
+	node_conf_put(conf, "report", report);
+	if (conf->bad || !get_text(node, "iqn")[0] ||
 	    (get_bool(node, "auth") && !get_text(credentials, "secret")[0]))
 		return complain("the daemon's answer does not make a node's settings",
 				"are lunctl and lunrootd of the same version?");
@@ -127,7 +117,7 @@ static int write_settings(const json_t *node, const char *portal, struct text *t
  * Beside lunctl in the source tree, below it in a build folder of the source tree, or installed.
  * Seen from the program itself, so that a tree can be moved.
  */
-static int find_mkinitramfs(char *ret_path, size_t bytes)
+bool mkinitramfs_path(char *ret_path, size_t bytes)
 {
 	static const char *const places[] = {
 		"mkinitramfs",
@@ -147,21 +137,28 @@ static int find_mkinitramfs(char *ret_path, size_t bytes)
 			snprintf(ret_path, bytes, "%.*s/%s", (int)(slash - self), self, places[i]);
 
 		if (used > 0 && (size_t)used < bytes && access(ret_path, X_OK) == 0)
-			return 0;
+			return true;
 	}
+	return false;
+}
+
+static int find_mkinitramfs(char *ret_path, size_t bytes)
+{
+	if (mkinitramfs_path(ret_path, bytes))
+		return 0;
 	return complain("mkinitramfs is not found beside lunctl",
 			"it is tools/mkinitramfs in the source tree, libexec/lunroot/mkinitramfs "
 			"where lunroot is installed");
 }
 
 /* The settings as a file that has no name. */
-static int settings_fd(const struct text *text)
+static int settings_fd(const struct node_conf *conf)
 {
 	int AUTO_CLOSE fd = memfd_create("node.conf", MFD_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
-	if (write(fd, text->bytes, text->used) != (ssize_t)text->used)
+	if (write(fd, conf->text, conf->used) != (ssize_t)conf->used)
 		return -EIO;
 	if (lseek(fd, 0, SEEK_SET) != 0)
 		return -errno;
@@ -193,7 +190,7 @@ static int run_program(const char *const *arguments, int input_fd)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 2 ? EXIT_USAGE : EXIT_REFUSED;
 }
 
-static int call_mkinitramfs(const struct request *request, const struct text *text)
+static int call_mkinitramfs(const struct request *request, const struct node_conf *conf)
 {
 	static const struct {
 		int option;
@@ -213,7 +210,7 @@ static int call_mkinitramfs(const struct request *request, const struct text *te
 
 	if (r != 0)
 		return r;
-	fd = settings_fd(text);
+	fd = settings_fd(conf);
 	if (fd < 0)
 		return complain("no memory for the settings", strerror(-fd));
 	arguments[count++] = program;
@@ -271,11 +268,16 @@ static int run_initramfs(const struct request *request)
 {
 	const char *name = request->operands[0];
 	enum object_kind kind;
-	struct text text = {.used = 0};
+	struct node_conf conf = {.used = 0};
 	json_t *node = NULL;
+	const char *report = request->values[INITRAMFS_REPORT];
 	char portal[300];
 	int r;
 
+	if (report && report_is_wrong(report))
+		return usage_error("--report %.80s: ADDRESS:PORT/TOKEN is wanted, TOKEN 32 "
+				   "hexadecimal digits",
+				   report);
 	if (!GIVEN(request, INITRAMFS_MODULES)) {
 		for (int i = INITRAMFS_BOARD; i <= INITRAMFS_VERBOSE; i++) {
 			if (GIVEN(request, i))
@@ -290,12 +292,12 @@ static int run_initramfs(const struct request *request)
 	if (r == 0)
 		r = find_portal(request, portal, sizeof(portal));
 	if (r == 0)
-		r = write_settings(node, portal, &text);
+		r = write_settings(node, portal, report ? report : "", &conf);
 	if (r == 0)
-		r = call_mkinitramfs(request, &text);
+		r = call_mkinitramfs(request, &conf);
 	if (r == 0)
 		r = tell(request);
-	explicit_bzero(&text, sizeof(text));
+	explicit_bzero(&conf, sizeof(conf));
 	json_decref(node);
 	return r;
 }
@@ -312,6 +314,8 @@ const struct verb verb_initramfs = {
 					       "the kernel's modules: /lib/modules/VERSION"},
 			[INITRAMFS_PORTAL] = {"portal", "HOST[:PORT]",
 					      "where the node finds lunrootd"},
+			[INITRAMFS_REPORT] = {"report", "ADDRESS:PORT/TOKEN",
+					      "who is told how far its boot got"},
 			[INITRAMFS_BOARD] = {"board", "pi|virt|all|none",
 					     "network drivers (default: all)"},
 			[INITRAMFS_ADD_MODULE] = {"add-module", "NAME",

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lunctl.h"
@@ -34,6 +35,29 @@ static uint64_t luns_total(const json_t *node, const char *field)
 	for (size_t i = 0; i < json_array_size(luns); i++)
 		total += get_number(json_array_get(luns, i), field);
 	return total;
+}
+
+/* "3, newest 2 h". */
+static const char *node_snapshots(const json_t *node, char buffer[NODE_STATE_BYTES])
+{
+	const json_t *list = json_object_get(node, "snapshots");
+	size_t count = json_array_size(list);
+	char age[OUTPUT_AGE_BYTES];
+
+	buffer[0] = '\0';
+	if (count > 0)
+		(void)snprintf(buffer, NODE_STATE_BYTES, "%zu%s%s", count,
+			       count > 1 ? ", newest " : ", ",
+			       age_format(get_text(json_array_get(list, count - 1), "created"),
+					  time(NULL), age));
+	return buffer;
+}
+
+static const char *node_base(const json_t *node)
+{
+	const char *base = get_text(node, "base");
+
+	return base[0] ? base : get_bool(node, "flat") ? "(none)" : "(gone)";
 }
 
 static const char *first_session(const json_t *node)
@@ -69,44 +93,51 @@ static void print_nodes(const json_t *nodes)
 {
 	struct table table;
 
-	table_init(&table, 6);
-	table_row(&table, (const char *[]){"NODE", "BASE", "SIZE", "ON DISK", "STATE", "FROM"});
+	table_init(&table, 7);
+	table_row(&table, (const char *[]){"NODE", "BASE", "SIZE", "ON DISK", "SNAPSHOTS", "STATE",
+					   "FROM"});
 	for (size_t i = 0; i < json_array_size(nodes); i++) {
 		const json_t *node = json_array_get(nodes, i);
-		const char *base = get_text(node, "base");
-		char size[OUTPUT_SIZE_BYTES], used[OUTPUT_SIZE_BYTES], state[NODE_STATE_BYTES];
+		char size[OUTPUT_SIZE_BYTES], used[OUTPUT_SIZE_BYTES], state[NODE_STATE_BYTES],
+			snapshots[NODE_STATE_BYTES];
 
 		table_row(&table,
-			  (const char *[]){get_text(node, "name"), base[0] ? base : "(gone)",
+			  (const char *[]){get_text(node, "name"), node_base(node),
 					   size_format(luns_total(node, "size_bytes"), size),
 					   size_format(luns_total(node, "used_bytes"), used),
-					   node_state(node, state), first_session(node)});
+					   node_snapshots(node, snapshots), node_state(node, state),
+					   first_session(node)});
 	}
 	table_print(&table, stdout);
 	table_done(&table);
 }
 
-/* What needs a person, below the tables: damaged nodes with their reason, and a full disk. */
-static void print_alarms(const json_t *nodes)
+/* Room, then what needs a person. An older daemon tells neither. */
+static void print_health(const json_t *health)
 {
-	bool no_space = false;
+	const json_t *space = json_object_get(health, "space"),
+		     *alarms = json_object_get(health, "alarms");
+	char total[OUTPUT_SIZE_BYTES], left[OUTPUT_SIZE_BYTES], reserve[OUTPUT_SIZE_BYTES],
+		trash[OUTPUT_SIZE_BYTES];
 
-	for (size_t i = 0; i < json_array_size(nodes); i++) {
-		const json_t *node = json_array_get(nodes, i),
-			     *luns = json_object_get(node, "luns");
+	if (space)
+		(void)printf("%s of %s free, reserve %s, trash %s\n",
+			     size_format(get_number(space, "free_bytes"), left),
+			     size_format(get_number(space, "total_bytes"), total),
+			     size_format(get_number(space, "reserve_bytes"), reserve),
+			     size_format(get_number(space, "trash_bytes"), trash));
+	for (size_t i = 0; i < json_array_size(alarms); i++) {
+		const json_t *alarm = json_array_get(alarms, i);
+		const char *cure = get_text(alarm, "cure");
 
-		if (get_text(node, "message")[0]) {
-			(void)printf("! %s: ", get_text(node, "name"));
-			put_text(stdout, get_text(node, "message"));
-			(void)putchar('\n');
+		(void)fputs("! ", stdout);
+		put_text(stdout, get_text(alarm, "message"));
+		if (cure[0]) {
+			(void)fputs("; ", stdout);
+			put_text(stdout, cure);
 		}
-		for (size_t k = 0; k < json_array_size(luns); k++)
-			no_space |= get_bool(json_array_get(luns, k), "no_space");
+		(void)putchar('\n');
 	}
-	if (no_space)
-		(void)printf(
-			"! no space left on the server's disk: nodes wait with their writes until "
-			"there is some again\n");
 }
 
 static void ls_next(const struct request *request, const json_t *images, const json_t *nodes)
@@ -120,35 +151,49 @@ static void ls_next(const struct request *request, const json_t *images, const j
 		say_next(request, "lunctl import FILE base");
 }
 
+enum { LS_TRASH, LS_PENDING };
+
 static int run_ls(const struct request *request)
 {
-	json_t *images_answer = NULL, *nodes_answer = NULL;
+	json_t *images_answer = NULL, *nodes_answer = NULL, *health = NULL;
 	const json_t *images, *nodes;
-	int r = api_call(request, "GET", "/v1/images", NULL, &images_answer);
+	int r;
 
+	if (GIVEN(request, LS_TRASH))
+		return list_trash(request);
+	if (GIVEN(request, LS_PENDING))
+		return list_pending(request);
+	r = api_call(request, "GET", "/v1/images", NULL, &images_answer);
 	if (r == 0)
 		r = api_call(request, "GET", "/v1/nodes", NULL, &nodes_answer);
+	if (r == 0)
+		r = api_find(request, "/v1/health", &health);
 	images = json_object_get(images_answer, "images");
 	nodes = json_object_get(nodes_answer, "nodes");
 	if (r == 0 && request->json) {
 		(void)json_object_update(images_answer, nodes_answer);
+		(void)json_object_update(images_answer, health);
 		r = print_json(images_answer);
 	} else if (r == 0) {
 		print_images(images);
 		(void)putchar('\n');
 		print_nodes(nodes);
-		print_alarms(nodes);
+		(void)putchar('\n');
+		print_health(health);
 		ls_next(request, images, nodes);
 	}
 	json_decref(images_answer);
 	json_decref(nodes_answer);
+	json_decref(health);
 	return r;
 }
 
 const struct verb verb_ls = {
 	.name = "ls",
 	.operands = "",
-	.help = "list images and nodes",
+	.help = "list images and nodes, room and alarms",
+	.options = {[LS_TRASH] = {"trash", NULL, "what was removed and can be brought back"},
+		    [LS_PENDING] = {"pending", NULL, "Pis that ask for a boot and have no node"}},
 	.run = run_ls,
 };
 
@@ -214,6 +259,29 @@ static void show_luns(const json_t *luns)
 	table_done(&table);
 }
 
+static void show_snapshots(const json_t *snapshots)
+{
+	struct table table;
+
+	if (json_array_size(snapshots) == 0)
+		return;
+	table_init(&table, 4);
+	(void)putchar('\n');
+	table_row(&table, (const char *[]){"SNAPSHOT", "AGE", "ON DISK", "CREATED"});
+	for (size_t i = 0; i < json_array_size(snapshots); i++) {
+		const json_t *snapshot = json_array_get(snapshots, i);
+		const char *created = get_text(snapshot, "created");
+		char age[OUTPUT_AGE_BYTES], used[OUTPUT_SIZE_BYTES];
+
+		table_row(&table,
+			  (const char *[]){
+				  get_text(snapshot, "name"), age_format(created, time(NULL), age),
+				  size_format(get_number(snapshot, "used_bytes"), used), created});
+	}
+	table_print(&table, stdout);
+	table_done(&table);
+}
+
 static void show_sessions(const json_t *sessions)
 {
 	struct table table;
@@ -253,6 +321,18 @@ static void show_credentials(const json_t *node)
 	line("operator secret", get_text(credentials, "operator_secret"));
 }
 
+static const char *durability_words(const json_t *node)
+{
+	const char *durability = get_text(node, "durability");
+
+	if (strcmp(durability, "strict") == 0)
+		return "strict: what the node flushes survives a power loss of the server";
+	if (strcmp(durability, "scratch") == 0)
+		return "scratch: flushes do nothing; a power loss of the server may take back what "
+		       "was written since lunrootd last opened the disk";
+	return durability;
+}
+
 static void show_node(const json_t *node)
 {
 	const char *base = get_text(node, "base");
@@ -261,14 +341,17 @@ static void show_node(const json_t *node)
 	line("node", get_text(node, "name"));
 	line("state", node_state(node, state));
 	line("message", get_text(node, "message"));
-	line("base", base[0] ? base : "(the image is gone)");
+	line("base", base[0]                  ? base
+		     : get_bool(node, "flat") ? "(it needs none)"
+					      : "(the image is gone)");
 	line("target", get_text(node, "iqn"));
 	line("initiator",
 	     get_bool(node, "auth") ? get_text(node, "initiator") : "any, without CHAP");
 	line("hostname", get_text(node, "hostname"));
 	line("serial", get_text(node, "serial"));
 	line("mac", get_text(node, "mac"));
-	line("durability", get_text(node, "durability"));
+	line("address", get_text(node, "address"));
+	line("durability", durability_words(node));
 	if (get_bool(node, "shared"))
 		line("sessions", "several at a time");
 	if (get_bool(node, "read_only"))
@@ -279,6 +362,7 @@ static void show_node(const json_t *node)
 	line("uuid", get_text(node, "uuid"));
 	show_credentials(node);
 	show_luns(json_object_get(node, "luns"));
+	show_snapshots(json_object_get(node, "snapshots"));
 	show_sessions(json_object_get(node, "sessions"));
 }
 
@@ -337,11 +421,7 @@ static int run_url(const struct request *request)
 	(void)snprintf(target, sizeof(target), "/v1/nodes/%s/url%s%s", name, lun ? "?lun=" : "",
 		       lun ? lun : "");
 	r = api_call(request, "GET", target, NULL, &answer);
-	if (r != 0)
-		return r;
-	if (request->json) {
-		r = print_json(answer);
-	} else {
+	if (api_tells_person(request, answer, &r)) {
 		put_text(stdout, get_text(answer, "url"));
 		(void)putchar('\n');
 		/* In "$(lunctl url ...)" the person has gone on already. */
@@ -414,16 +494,14 @@ static int run_stats(const struct request *request)
 	json_t *stats = NULL;
 	int r = api_call(request, "GET", "/v1/stats", NULL, &stats);
 
-	if (r != 0)
-		return r;
-	if (request->json) {
-		r = print_json(stats);
-	} else {
+	if (api_tells_person(request, stats, &r)) {
 		for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 			(void)printf("%-18s %" PRIu64 "\n", counters[i][1],
 				     get_number(stats, counters[i][0]));
 		(void)putchar('\n');
 		print_node_stats(json_object_get(stats, "nodes"));
+		(void)putchar('\n');
+		print_health(stats);
 		say_next(request, "lunctl stats --json has all counters");
 	}
 	json_decref(stats);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,25 +13,33 @@
 #include "lunctl.h"
 #include "output.h"
 
-/* Sets a size given by an option; EXIT_USAGE after saying what is wrong with it. */
-static int put_size(json_t *body, const char *field, const char *option, const char *text)
+int put_size(json_t *body, const char *field, const char *what, const char *text)
 {
 	uint64_t bytes = 0;
 	int r = size_parse(text, &bytes);
 
 	if (r == -ERANGE)
-		return usage_error("--%s %s: no disk is that large", option, text);
+		return usage_error("%s %s: no disk is that large", what, text);
 	if (r < 0)
-		return usage_error(
-			"--%s %s: no size; write it like 512M, 32G or 1T (powers of 1024)", option,
-			text);
+		return usage_error("%s %s: no size; write it like 512M, 32G or 1T (powers of 1024)",
+				   what, text);
 	if (json_object_set_new(body, field, json_integer((json_int_t)bytes)) < 0)
 		return complain("out of memory", NULL);
 	return 0;
 }
 
-/* A text option, if it was given. */
-static int put_string(json_t *body, const char *field, const char *text)
+int put_lun(json_t *body, const char *text)
+{
+	if (!text)
+		return 0;
+	if (strlen(text) > 5 || strspn(text, "0123456789") != strlen(text))
+		return usage_error("%s: no LUN; LUNs are numbered from 0", text);
+	if (json_object_set_new(body, "lun", json_integer(strtol(text, NULL, 10))) < 0)
+		return complain("out of memory", NULL);
+	return 0;
+}
+
+int put_string(json_t *body, const char *field, const char *text)
 {
 	if (!text)
 		return 0;
@@ -46,23 +55,13 @@ static int put_flag(json_t *body, const char *field, bool given, bool value)
 	return 0;
 }
 
-/* Posts to /v1/images, waits, and tells of the image. Takes the body. */
-static int make_image(const struct request *request, json_t *body, const char *next)
+int make_image(const struct request *request, const char *target, json_t *body, const char *next)
 {
-	json_t *answer = NULL, *result = NULL;
+	json_t *result = NULL;
 	char size[OUTPUT_SIZE_BYTES], used[OUTPUT_SIZE_BYTES];
-	int r;
+	int r = api_job(request, target, body, &result);
 
-	api_catch_interrupts();
-	r = api_call(request, "POST", "/v1/images", body, &answer);
-	if (r == 0)
-		r = api_wait_job(request, answer, &result);
-	json_decref(answer);
-	if (r != 0)
-		return r;
-	if (request->json) {
-		r = print_json(result);
-	} else {
+	if (api_tells_person(request, result, &r)) {
 		const json_t *image = json_object_get(result, "image");
 
 		(void)printf("image %s: ", get_text(image, "name"));
@@ -115,7 +114,7 @@ static int run_import(const struct request *request)
 		return r;
 	}
 	(void)snprintf(next, sizeof(next), "lunctl clone %.63s pi-01", name);
-	return make_image(request, body, next);
+	return make_image(request, "/v1/images", body, next);
 }
 
 const struct verb verb_import = {
@@ -146,7 +145,7 @@ static int run_create(const struct request *request)
 	body = json_object();
 	r = put_string(body, "name", name);
 	if (r == 0)
-		r = put_size(body, "size_bytes", "size", request->values[CREATE_SIZE]);
+		r = put_size(body, "size_bytes", "--size", request->values[CREATE_SIZE]);
 	if (r == 0)
 		r = put_flag(body, "ext4", GIVEN(request, CREATE_EXT4), true);
 	if (r != 0) {
@@ -154,7 +153,7 @@ static int run_create(const struct request *request)
 		return r;
 	}
 	(void)snprintf(next, sizeof(next), "lunctl clone %.63s pi-01", name);
-	return make_image(request, body, next);
+	return make_image(request, "/v1/images", body, next);
 }
 
 const struct verb verb_create = {
@@ -173,6 +172,7 @@ const struct verb verb_create = {
 enum {
 	CLONE_SERIAL,
 	CLONE_MAC,
+	CLONE_ADDRESS,
 	CLONE_HOSTNAME,
 	CLONE_SIZE,
 	CLONE_DATA,
@@ -195,11 +195,13 @@ static int clone_body(const struct request *request, json_t *body)
 	if (r == 0)
 		r = put_string(body, "mac", values[CLONE_MAC]);
 	if (r == 0)
+		r = put_string(body, "address", values[CLONE_ADDRESS]);
+	if (r == 0)
 		r = put_string(body, "hostname", values[CLONE_HOSTNAME]);
 	if (r == 0 && values[CLONE_SIZE])
-		r = put_size(body, "size_bytes", "size", values[CLONE_SIZE]);
+		r = put_size(body, "size_bytes", "--size", values[CLONE_SIZE]);
 	if (r == 0 && values[CLONE_DATA])
-		r = put_size(body, "data_bytes", "data", values[CLONE_DATA]);
+		r = put_size(body, "data_bytes", "--data", values[CLONE_DATA]);
 	if (r == 0)
 		r = put_flag(body, "auth", values[CLONE_NO_AUTH], false);
 	if (r == 0)
@@ -224,12 +226,8 @@ static int run_clone(const struct request *request)
 		return r;
 	}
 	r = api_call(request, "POST", "/v1/nodes", body, &answer);
-	if (r != 0)
-		return r;
 	node = json_object_get(answer, "node");
-	if (request->json) {
-		r = print_json(answer);
-	} else {
+	if (api_tells_person(request, answer, &r)) {
 		(void)printf("node %s: ", get_text(node, "name"));
 		put_text(stdout, get_text(node, "iqn"));
 		(void)putchar('\n');
@@ -251,6 +249,8 @@ const struct verb verb_clone = {
 		{
 			[CLONE_SERIAL] = {"serial", "SERIAL", "the Pi's serial number"},
 			[CLONE_MAC] = {"mac", "MAC", "its Ethernet address"},
+			[CLONE_ADDRESS] = {"address", "ADDR",
+					   "its IPv4 address from lunbootd --dhcp known"},
 			[CLONE_HOSTNAME] = {"hostname", "NAME",
 					    "its host name, if not the node's name"},
 			[CLONE_SIZE] = {"size", "SIZE", "size of LUN 0, if not the image's: 32G"},

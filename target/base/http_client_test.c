@@ -4,20 +4,23 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "http.h"
+#include "base/http_client.h"
 
 struct answer_case {
 	const char *name;
@@ -81,7 +84,7 @@ static void answers(void **state)
 
 		assert_non_null(bytes);
 		memcpy(bytes, c->bytes, count);
-		got = http_parse(bytes, count, c->ended, &answer, why);
+		got = http_client_parse(bytes, count, c->ended, &answer, why);
 		if (got != c->want)
 			fail_msg("%s: %d instead of %d (%s)", c->name, got, c->want, why);
 		if (got == 1) {
@@ -106,8 +109,8 @@ static void answer_in_pieces(void **state)
 
 	(void)state;
 	for (size_t n = 0; n < count; n++)
-		assert_int_equal(http_parse(whole, n, 0, &answer, why), 0);
-	assert_int_equal(http_parse(whole, count, 0, &answer, why), 1);
+		assert_int_equal(http_client_parse(whole, n, 0, &answer, why), 0);
+	assert_int_equal(http_client_parse(whole, count, 0, &answer, why), 1);
 }
 
 static void head_without_end(void **state)
@@ -119,11 +122,11 @@ static void head_without_end(void **state)
 	(void)state;
 	memset(bytes, 'a', sizeof(bytes));
 	memcpy(bytes, "HTTP/1.1 200 OK\r\nX: ", 20);
-	assert_int_equal(http_parse(bytes, HTTP_HEAD_BYTES_MAX - 1, 0, &answer, why), 0);
-	assert_int_equal(http_parse(bytes, HTTP_HEAD_BYTES_MAX, 0, &answer, why), -EPROTO);
+	assert_int_equal(http_client_parse(bytes, HTTP_HEAD_BYTES_MAX - 1, 0, &answer, why), 0);
+	assert_int_equal(http_client_parse(bytes, HTTP_HEAD_BYTES_MAX, 0, &answer, why), -EPROTO);
 	/* Its end comes too late. */
 	memcpy(bytes + sizeof(bytes) - 4, "\r\n\r\n", 4);
-	assert_int_equal(http_parse(bytes, sizeof(bytes), 0, &answer, why), -EPROTO);
+	assert_int_equal(http_client_parse(bytes, sizeof(bytes), 0, &answer, why), -EPROTO);
 }
 
 static void nobody_listens(void **state)
@@ -133,15 +136,15 @@ static void nobody_listens(void **state)
 	size_t body_bytes = 0;
 
 	(void)state;
-	assert_int_equal(http_call("/nonexistent/socket", "GET", "/", NULL, &status, &body,
-				   &body_bytes, &error, why),
+	assert_int_equal(http_client_call("/nonexistent/socket", "GET", "/", NULL, 10000, &status,
+					  &body, &body_bytes, &error, why),
 			 HTTP_UNREACHABLE);
 	assert_int_equal(error, ENOENT);
 	memset(long_path, 'a', sizeof(long_path) - 1);
 	long_path[sizeof(long_path) - 1] = '\0';
-	assert_int_equal(
-		http_call(long_path, "GET", "/", NULL, &status, &body, &body_bytes, &error, why),
-		HTTP_UNREACHABLE);
+	assert_int_equal(http_client_call(long_path, "GET", "/", NULL, 10000, &status, &body,
+					  &body_bytes, &error, why),
+			 HTTP_UNREACHABLE);
 	assert_int_equal(error, ENAMETOOLONG);
 	assert_null(body);
 }
@@ -184,6 +187,21 @@ static pid_t serve(int fd, const char *answer, size_t piece)
 	_exit(strstr(request, "Connection: close\r\n") ? 0 : 3);
 }
 
+/* The same, but it keeps the connection. */
+static pid_t serve_and_stay(int fd, const char *answer)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid > 0)
+		return pid;
+	fd = accept(fd, NULL, NULL);
+	if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
 static void over_a_socket(void **state)
 {
 	static const struct {
@@ -213,8 +231,8 @@ static void over_a_socket(void **state)
 		char why[HTTP_WHY_BYTES] = "", *body = NULL;
 		size_t body_bytes = 0;
 
-		assert_int_equal(http_call(path, "POST", "/v1/nodes", "{}", &status, &body,
-					   &body_bytes, &error, why),
+		assert_int_equal(http_client_call(path, "POST", "/v1/nodes", "{}", 10000, &status,
+						  &body, &body_bytes, &error, why),
 				 calls[i].want);
 		assert_int_equal(waitpid(pid, &child, 0), pid);
 		assert_true(WIFEXITED(child));
@@ -234,12 +252,146 @@ static void over_a_socket(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+/* One that hangs: the connection waits to be taken, nobody reads the request, or half an answer
+ * comes. */
+static void a_daemon_that_hangs(void **state)
+{
+	static char large[1 << 20];
+	const char *const bodies[] = {NULL, "{}", large, "{}"};
+	char folder[] = "/tmp/lunctl-http.XXXXXX", path[64];
+
+	(void)state;
+	memset(large, ' ', sizeof(large) - 1);
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/s", folder);
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		int fd = listen_at(path), waiting[2] = {-1, -1}, status = 0, error = 0;
+		char why[HTTP_WHY_BYTES] = "", *body = NULL;
+		size_t body_bytes = 0;
+		pid_t pid = -1;
+
+		/* As many as it lets wait. */
+		for (size_t n = 0; i == 0 && n < 2; n++)
+			assert_int_equal(socket_connect(path, 100, &waiting[n]), 0);
+		if (i == 3)
+			pid = serve_and_stay(fd, HEAD "Content-Le");
+		assert_int_equal(http_client_call(path, "POST", "/", bodies[i], 100, &status, &body,
+						  &body_bytes, &error, why),
+				 HTTP_SILENT);
+		assert_string_equal(why, "no answer for 0 seconds");
+		assert_null(body);
+		for (size_t n = 0; i == 0 && n < 2; n++)
+			close(waiting[n]);
+		if (pid > 0) {
+			assert_int_equal(kill(pid, SIGKILL), 0);
+			assert_int_equal(waitpid(pid, NULL, 0), pid);
+		}
+		close(fd);
+		(void)unlink(path);
+	}
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void a_call_that_is_stopped(void **state)
+{
+	char folder[] = "/tmp/lunctl-http.XXXXXX", path[64];
+	char why[HTTP_WHY_BYTES] = "", *body = NULL;
+	int fd, stop = eventfd(0, EFD_CLOEXEC), waiting[2] = {-1, -1}, status = 0, error = 0;
+	size_t body_bytes = 0;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/s", folder);
+	fd = listen_at(path);
+	http_client_stop_by(stop, 0);
+	assert_int_equal(http_client_call(path, "GET", "/", NULL, 50, &status, &body, &body_bytes,
+					  &error, why),
+			 HTTP_SILENT);
+	assert_int_equal(eventfd_write(stop, 1), 0);
+	assert_int_equal(http_client_call(path, "GET", "/", NULL, HTTP_SILENCE_MS, &status, &body,
+					  &body_bytes, &error, why),
+			 HTTP_STOPPED);
+	assert_string_equal(why, strerror(ECANCELED));
+	assert_null(body);
+	/* Nor does it wait for a connection to be taken. */
+	for (size_t n = 0; n < 2; n++)
+		(void)socket_connect(path, 100, &waiting[n]);
+	assert_int_equal(http_client_call(path, "GET", "/", NULL, HTTP_SILENCE_MS, &status, &body,
+					  &body_bytes, &error, why),
+			 HTTP_STOPPED);
+	for (size_t n = 0; n < 2; n++) {
+		if (waiting[n] >= 0)
+			close(waiting[n]);
+	}
+	/* One that answers in its grace has answered. */
+	close(fd);
+	(void)unlink(path);
+	fd = listen_at(path);
+	http_client_stop_by(stop, 10000);
+	pid = serve(fd, HEAD "Content-Length: 2\r\n\r\n{}", 1000);
+	assert_int_equal(http_client_call(path, "GET", "/", NULL, HTTP_SILENCE_MS, &status, &body,
+					  &body_bytes, &error, why),
+			 HTTP_ANSWERED);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	free(body);
+	http_client_stop_by(-1, 0);
+	close(stop);
+	close(fd);
+	(void)unlink(path);
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+static void signals_make_no_wait_longer(void **state)
+{
+	const struct sigaction action = {.sa_handler = on_alarm};
+	const struct itimerval often = {{0, 20000}, {0, 20000}}, never = {{0, 0}, {0, 0}};
+	char folder[] = "/tmp/lunctl-http.XXXXXX", path[64];
+	char why[HTTP_WHY_BYTES] = "", *body = NULL;
+	int fd, status = 0, error = 0;
+	size_t body_bytes = 0;
+	pid_t watch;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/s", folder);
+	fd = listen_at(path);
+	/* A wait that goes on for ever ends the test. */
+	watch = fork();
+	if (watch == 0) {
+		sleep(20);
+		(void)kill(getppid(), SIGKILL);
+		_exit(0);
+	}
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+	assert_int_equal(http_client_call(path, "GET", "/", NULL, 100, &status, &body, &body_bytes,
+					  &error, why),
+			 HTTP_SILENT);
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	assert_int_equal(kill(watch, SIGKILL), 0);
+	assert_int_equal(waitpid(watch, NULL, 0), watch);
+	close(fd);
+	(void)unlink(path);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers),          cmocka_unit_test(answer_in_pieces),
-		cmocka_unit_test(head_without_end), cmocka_unit_test(nobody_listens),
+		cmocka_unit_test(answers),
+		cmocka_unit_test(answer_in_pieces),
+		cmocka_unit_test(head_without_end),
+		cmocka_unit_test(nobody_listens),
 		cmocka_unit_test(over_a_socket),
+		cmocka_unit_test(a_daemon_that_hangs),
+		cmocka_unit_test(a_call_that_is_stopped),
+		cmocka_unit_test(signals_make_no_wait_longer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

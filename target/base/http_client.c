@@ -3,7 +3,8 @@
  * there is no keep-alive, no pipelining and no chunked coding here; what is not understood is an
  * error, never a guess.
  */
-#include "http.h"
+#include "base/clock.h"
+#include "base/http_client.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,9 +15,12 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/secret.h"
+
+/* connect() can't wait for stop_fd too. */
+#define CONNECT_LOOK_MS 200
 
 static int wrong(char why[HTTP_WHY_BYTES], const char *text)
 {
@@ -85,7 +89,7 @@ static int field_parse(const char *line, size_t bytes, struct head *head, char *
 		return 0;
 	r = length_parse(value, (size_t)(end - value), &length);
 	if (r == -EFBIG)
-		return wrong(why, "an answer larger than lunctl takes");
+		return wrong(why, "an answer larger than is taken");
 	if (r < 0 || (head->has_length && head->length != length))
 		return wrong(why, "a Content-Length that makes no sense");
 	head->has_length = true;
@@ -120,8 +124,8 @@ static int head_parse(const char *bytes, size_t count, struct head *head, char *
 	return 0;
 }
 
-int http_parse(const char *bytes, size_t count, int ended, struct http_answer *ret_answer,
-	       char why[HTTP_WHY_BYTES])
+int http_client_parse(const char *bytes, size_t count, int ended, struct http_answer *ret_answer,
+		      char why[HTTP_WHY_BYTES])
 {
 	size_t look = count < HTTP_HEAD_BYTES_MAX ? count : HTTP_HEAD_BYTES_MAX;
 	const char *blank = memmem(bytes, look, "\r\n\r\n", 4);
@@ -143,7 +147,7 @@ int http_parse(const char *bytes, size_t count, int ended, struct http_answer *r
 	have = count - body_start;
 	if (!head.has_length) { /* ends with the connection (RFC 9112, 6.3) */
 		if (have > HTTP_BODY_BYTES_MAX)
-			return wrong(why, "an answer larger than lunctl takes");
+			return wrong(why, "an answer larger than is taken");
 		if (!ended)
 			return 0;
 		head.length = have;
@@ -161,36 +165,86 @@ int http_parse(const char *bytes, size_t count, int ended, struct http_answer *r
 
 /* --- the socket --- */
 
-static int connect_to(const char *path, int *ret_fd)
+static int stop_fd = -1;
+static unsigned stop_grace_ms;
+
+void http_client_stop_by(int fd, unsigned grace_ms)
+{
+	stop_fd = fd;
+	stop_grace_ms = grace_ms;
+}
+
+static bool stop_wanted(void)
+{
+	struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
+
+	return poll(&stop, 1, 0) > 0;
+}
+
+/* A signal ends no wait by itself, nor does it make one longer. */
+static int wait_for(int fd, short events, unsigned silence_ms)
+{
+	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = stop_fd, .events = POLLIN}};
+	uint64_t end_ms = clock_ms() + silence_ms;
+	bool stopped = false;
+
+	for (;;) {
+		uint64_t now = clock_ms();
+		int r = poll(fds, ARRAY_COUNT(fds), now < end_ms ? (int)(end_ms - now) : 0);
+
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		if (r == 0)
+			return stopped ? -ECANCELED : -ETIMEDOUT;
+		if (r < 0)
+			continue;
+		if (fds[0].revents)
+			return 0;
+		stopped = true;
+		fds[1].fd = -1;
+		now = clock_ms() + stop_grace_ms;
+		end_ms = now < end_ms ? now : end_ms;
+	}
+}
+
+/* While more wait than the daemon has said it would let wait, connect() does; this ends that. */
+static int limit_connect(int fd, unsigned silence_ms)
+{
+	const struct timeval limit = {.tv_sec = silence_ms / 1000,
+				      .tv_usec = (silence_ms % 1000) * 1000};
+
+	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ? -errno : 0;
+}
+
+int socket_connect(const char *path, unsigned silence_ms, int *ret_fd)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	uint64_t end_ms = clock_ms() + silence_ms;
 	int AUTO_CLOSE fd = -1;
+	int r;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(address.sun_path, path, strlen(path));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+	if (fd < 0)
 		return -errno;
+	r = limit_connect(fd, silence_ms < CONNECT_LOOK_MS ? silence_ms : CONNECT_LOOK_MS);
+	if (r < 0)
+		return r;
+	while (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		if (stop_wanted())
+			return -ECANCELED;
+		if (clock_ms() >= end_ms)
+			return -ETIMEDOUT;
+	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
-/* An interrupted wait goes on: what a signal asks for is done between two requests. */
-static int wait_for(int fd, short events)
-{
-	struct pollfd poll_fd = {.fd = fd, .events = events};
-	int r;
-
-	do {
-		r = poll(&poll_fd, 1, HTTP_SILENCE_MS);
-	} while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return -errno;
-	return r == 0 ? -ETIMEDOUT : 0;
-}
-
-static int send_all(int fd, const char *bytes, size_t count)
+static int send_all(int fd, const char *bytes, size_t count, unsigned silence_ms)
 {
 	while (count > 0) {
 		ssize_t n = send(fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -199,7 +253,7 @@ static int send_all(int fd, const char *bytes, size_t count)
 			bytes += n;
 			count -= (size_t)n;
 		} else if (errno == EAGAIN) {
-			int r = wait_for(fd, POLLOUT);
+			int r = wait_for(fd, POLLOUT, silence_ms);
 
 			if (r < 0)
 				return r;
@@ -216,7 +270,7 @@ struct received {
 };
 
 /* 1: bytes came; 0: the end; -errno. */
-static int receive_some(int fd, struct received *in)
+static int receive_some(int fd, struct received *in, unsigned silence_ms)
 {
 	ssize_t n;
 	int r;
@@ -238,7 +292,7 @@ static int receive_some(int fd, struct received *in)
 		if (n >= 0)
 			break;
 		if (errno == EAGAIN) {
-			r = wait_for(fd, POLLIN);
+			r = wait_for(fd, POLLIN, silence_ms);
 			if (r < 0)
 				return r;
 		} else if (errno != EINTR) {
@@ -250,39 +304,52 @@ static int receive_some(int fd, struct received *in)
 	return n > 0;
 }
 
-static int receive_answer(int fd, struct received *in, struct http_answer *ret_answer, char *why)
+static int receive_answer(int fd, struct received *in, unsigned silence_ms,
+			  struct http_answer *ret_answer, char *why)
 {
 	for (;;) {
-		int more = receive_some(fd, in);
+		int more = receive_some(fd, in, silence_ms);
 		int r;
 
-		if (more == -ETIMEDOUT) {
-			(void)snprintf(why, HTTP_WHY_BYTES, "no answer for %d seconds",
-				       HTTP_SILENCE_MS / 1000);
-			return more;
-		}
 		/* A reset after the whole answer has come does not matter. */
 		if (more < 0 && more != -ECONNRESET) {
 			(void)snprintf(why, HTTP_WHY_BYTES, "%s", strerror(-more));
 			return more;
 		}
-		r = http_parse(in->bytes, in->count, more <= 0, ret_answer, why);
+		r = http_client_parse(in->bytes, in->count, more <= 0, ret_answer, why);
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}
 }
 
-enum http_outcome http_call(const char *socket_path, const char *method, const char *target,
-			    const char *body, int *ret_status, char **ret_body,
-			    size_t *ret_body_bytes, int *ret_errno, char why[HTTP_WHY_BYTES])
+static enum http_outcome silent(unsigned silence_ms, char why[HTTP_WHY_BYTES])
+{
+	(void)snprintf(why, HTTP_WHY_BYTES, "no answer for %u seconds", silence_ms / 1000);
+	return HTTP_SILENT;
+}
+
+static enum http_outcome stopped(char why[HTTP_WHY_BYTES])
+{
+	(void)snprintf(why, HTTP_WHY_BYTES, "%s", strerror(ECANCELED));
+	return HTTP_STOPPED;
+}
+
+enum http_outcome http_client_call(const char *socket_path, const char *method, const char *target,
+				   const char *body, unsigned silence_ms, int *ret_status,
+				   char **ret_body, size_t *ret_body_bytes, int *ret_errno,
+				   char why[HTTP_WHY_BYTES])
 {
 	struct http_answer answer;
 	struct received in = {0};
 	char *AUTO_FREE head = NULL;
 	int AUTO_CLOSE fd = -1;
-	int r = connect_to(socket_path, &fd);
+	int r = socket_connect(socket_path, silence_ms, &fd);
 	int head_bytes;
 
+	if (r == -ETIMEDOUT)
+		return silent(silence_ms, why);
+	if (r == -ECANCELED)
+		return stopped(why);
 	if (r < 0) {
 		*ret_errno = -r;
 		return HTTP_UNREACHABLE;
@@ -298,14 +365,21 @@ enum http_outcome http_call(const char *socket_path, const char *method, const c
 	}
 	/* A daemon that refuses early may close before it has read all; its answer is there anyway.
 	 */
-	r = send_all(fd, head, (size_t)head_bytes);
+	r = send_all(fd, head, (size_t)head_bytes, silence_ms);
+	if (r == -ETIMEDOUT)
+		return silent(silence_ms, why);
+	if (r == -ECANCELED)
+		return stopped(why);
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
 		(void)snprintf(why, HTTP_WHY_BYTES, "%s", strerror(-r));
 		return HTTP_BROKEN;
 	}
-	if (receive_answer(fd, &in, &answer, why) < 0) {
-		free(in.bytes);
-		return HTTP_BROKEN;
+	r = receive_answer(fd, &in, silence_ms, &answer, why);
+	if (r < 0) {
+		secret_free(in.bytes);
+		if (r == -ECANCELED)
+			return stopped(why);
+		return r == -ETIMEDOUT ? silent(silence_ms, why) : HTTP_BROKEN;
 	}
 	memmove(in.bytes, in.bytes + answer.body_start, answer.body_bytes);
 	in.bytes[answer.body_bytes] = '\0';
