@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "initramfs/report.h"
 
 #define AGAIN_MS   30000
 #define LIMIT_FILE "/proc/sys/kernel/printk_devkmsg"
@@ -93,6 +94,7 @@ void complain_again(struct complaint *complaint, const char *format, ...)
 	memcpy(complaint->text, text, sizeof(text));
 	complaint->said_ms = now_ms();
 	line(3, text);
+	report(REPORT_WAITING, "%s", text);
 }
 
 void complaint_clear(struct complaint *complaint)

@@ -17,7 +17,7 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * A complaint that is tried over and over: said when it is new, and again every 30 seconds while
- * it stays the same.
+ * it stays the same. Who follows the boot from afar is told it, too (report.h).
  */
 struct complaint {
 	char text[320];

@@ -91,6 +91,17 @@ static void size_read(struct disk *disk)
 	disk->size_bytes = strtoull(text, NULL, 10) * 512;
 }
 
+/*
+ * The kernel makes the node of a disk or a partition a moment before it can be opened. Any other
+ * error is said where the node is read or mounted.
+ */
+static bool node_ready(const char *path)
+{
+	int AUTO_CLOSE fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 || (errno != ENOENT && errno != ENXIO);
+}
+
 /* sd reads the capacity by itself, after the scan has returned. */
 static bool block_find(const char *device, struct disk *disk)
 {
@@ -101,7 +112,7 @@ static bool block_find(const char *device, struct disk *disk)
 		return false;
 	(void)snprintf(disk->device, sizeof(disk->device), "/dev/%s", disk->name);
 	size_read(disk);
-	return disk->size_bytes > 0 && file_exists(disk->device);
+	return disk->size_bytes > 0 && node_ready(disk->device);
 }
 
 /* Kernels before 5.10 do not know max_retries, and have their five. */
@@ -203,7 +214,7 @@ int disk_partition_node(const struct disk *disk, unsigned partition, int timeout
 		(void)snprintf(ret_path, bytes, "%s", disk->device);
 	else
 		(void)snprintf(ret_path, bytes, "%s%u", disk->device, partition);
-	while (!file_exists(ret_path)) {
+	while (!node_ready(ret_path)) {
 		if (now_ms() > until_ms)
 			return -ETIMEDOUT;
 		/* Its first look at the table may have ended with a lost connection. */

@@ -17,8 +17,8 @@ struct disk {
 
 /*
  * Has the kernel look for this LUN, and for all others of the target (data disks) after it; waits
- * until its device node is there. 0; -ENODEV if the target has no such LUN; -ETIMEDOUT if it does
- * not become ready in `timeout_ms`.
+ * until its device node can be opened. 0; -ENODEV if the target has no such LUN; -ETIMEDOUT if it
+ * does not become ready in `timeout_ms`.
  */
 int disk_find(const struct keeper_session *session, uint16_t lun, int timeout_ms,
 	      struct disk *ret_disk);
@@ -33,8 +33,8 @@ void disk_patience_all(const struct keeper_session *session);
 int disk_probe(const struct disk *disk, struct probe_disk *ret_probe);
 
 /*
- * Waits for the device node of a partition (0: of the disk itself): 0 with its path, or
- * -ETIMEDOUT.
+ * Waits until the device node of a partition (0: of the disk itself) can be opened: 0 with its
+ * path, or -ETIMEDOUT.
  */
 int disk_partition_node(const struct disk *disk, unsigned partition, int timeout_ms, char *ret_path,
 			size_t bytes);

@@ -26,10 +26,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "initramfs/arrival.h"
 #include "initramfs/connect.h"
 #include "initramfs/console.h"
 #include "initramfs/lease.h"
 #include "initramfs/netlink.h"
+#include "initramfs/report.h"
 
 #define RECOVERY_S     86400 /* not for ever: the kernel shortens only positive ones at shutdown */
 #define PING_S         5
@@ -54,11 +56,13 @@ static struct {
 	struct initiator initiator;
 	struct complaint complaint;
 	struct lease_watch lease;
+	struct arrival arrival;
 	struct complaint rival;
 	long long connected_ms;
 	bool at_once;         /* the last login was good at its first try */
 	unsigned short_lives; /* in a row, of connections that the target closed */
-	int report_fd;
+	int session_fd, run_fd;
+	bool is_first; /* the parent is /init */
 } keeper;
 
 /* --- the process --- */
@@ -179,7 +183,7 @@ static void recover(void)
 	while ((r = iscsi_netlink_recover(&keeper.netlink, &keeper.wish.cmdsn)) != 0) {
 		complain_again(&keeper.complaint, "the kernel does not let go of it: %s",
 			       strerror(-r));
-		sleep_ms(BACKOFF_MS);
+		report_sleep_ms(BACKOFF_MS);
 	}
 }
 
@@ -201,6 +205,8 @@ static void connect_for_ever(void)
 				say("logged in to %s at %s port %u%s", keeper.settings->target,
 				    connected.address, connected.port,
 				    keeper.wish.user[0] ? "" : ", without authentication");
+				report(REPORT_LOGIN, "%s port %u", connected.address,
+				       connected.port);
 				complaint_clear(&keeper.complaint);
 				keeper.connected_ms = now_ms();
 				return;
@@ -211,7 +217,7 @@ static void connect_for_ever(void)
 			recover();
 		}
 		initiator_done(&keeper.initiator);
-		sleep_ms(backoff_ms);
+		report_sleep_ms(backoff_ms);
 		backoff_ms = backoff_ms * 2 < BACKOFF_MAX_MS ? backoff_ms * 2 : BACKOFF_MAX_MS;
 	}
 }
@@ -233,35 +239,65 @@ static void beware_of_rival(uint32_t error, long long lost_ms)
 		       "another machine may be using this node's name (%s): the target closes each "
 		       "connection within seconds; next login in %d s",
 		       keeper.settings->initiator, RIVAL_MS / 1000);
-	sleep_ms(RIVAL_MS);
+	report_sleep_ms(RIVAL_MS);
 }
 
 static void reconnect(const char *why, uint32_t error)
 {
-	long long lost_ms = now_ms();
+	static const char text[] = "the connection to the disk is lost: %s; logging in again, "
+				   "reads and writes wait";
+	long long lost_ms = now_ms(), away_ms;
 
-	complain("the connection to the disk is lost: %s; logging in again, reads and writes wait",
-		 why);
+	complain(text, why);
+	report(REPORT_WAITING, text, why);
 	recover();
 	beware_of_rival(error, lost_ms);
 	connect_for_ever();
-	say("the disk is back after %lld.%lld s", (now_ms() - lost_ms) / 1000,
-	    (now_ms() - lost_ms) % 1000 / 100);
+	away_ms = now_ms() - lost_ms;
+	say("the disk is back after %lld.%lld s", away_ms / 1000, away_ms % 1000 / 100);
+	report(REPORT_BACK, "%lld.%lld s", away_ms / 1000, away_ms % 1000 / 100);
 }
 
 /* --- the loop --- */
 
+/* At what tells nothing by itself: another DHCP client, and events that were lost. */
+static int look_period_ms(void)
+{
+	return lease_watch_due(&keeper.lease) ? LEASE_WATCH_MS : LOOK_MS;
+}
+
+static int sooner(int timeout_ms, int due_ms)
+{
+	return due_ms >= 0 && due_ms < timeout_ms ? due_ms : timeout_ms;
+}
+
+static enum iscsi_event wait_for_event(int timeout_ms, uint32_t *ret_error)
+{
+	struct pollfd wait = {.fd = keeper.netlink.fd, .events = POLLIN};
+
+	timeout_ms = sooner(timeout_ms, arrival_due(&keeper.arrival));
+	timeout_ms = sooner(timeout_ms, report_tick());
+	if (poll(&wait, 1, timeout_ms) > 0)
+		return iscsi_netlink_event(&keeper.netlink, ret_error);
+	return ISCSI_EVENT_NONE;
+}
+
 static void watch(void)
 {
-	for (;;) {
-		struct pollfd wait = {.fd = keeper.netlink.fd, .events = POLLIN};
-		int timeout_ms = lease_watch_due(&keeper.lease) ? LEASE_WATCH_MS : LOOK_MS;
-		enum iscsi_event event = ISCSI_EVENT_UNSURE;
-		uint32_t error = 0;
+	long long look_ms = now_ms() + look_period_ms();
 
-		if (poll(&wait, 1, timeout_ms) > 0)
-			event = iscsi_netlink_event(&keeper.netlink, &error);
-		lease_watch_look(&keeper.lease);
+	for (;;) {
+		long long left_ms = look_ms - now_ms();
+		uint32_t error = 0;
+		enum iscsi_event event = wait_for_event(left_ms > 0 ? (int)left_ms : 0, &error);
+
+		arrival_look(&keeper.arrival);
+		if (now_ms() >= look_ms) {
+			lease_watch_look(&keeper.lease);
+			look_ms = now_ms() + look_period_ms();
+			if (event == ISCSI_EVENT_NONE)
+				event = ISCSI_EVENT_UNSURE;
+		}
 		if (event == ISCSI_EVENT_CONN_LOST)
 			reconnect(iscsi_error_name(error), error);
 		else if (event == ISCSI_EVENT_UNSURE && !iscsi_netlink_is_up(&keeper.netlink))
@@ -286,13 +322,13 @@ static void keeper_run(void)
 		if (keeper.netlink.fd >= 0)
 			close(keeper.netlink.fd);
 		keeper.netlink.fd = -1;
-		sleep_ms(1000);
+		report_sleep_ms(1000);
 	}
 	connect_for_ever();
 	session = (struct keeper_session){keeper.netlink.sid, keeper.netlink.host};
-	if (write(keeper.report_fd, &session, sizeof(session)) != (ssize_t)sizeof(session))
+	if (write(keeper.session_fd, &session, sizeof(session)) != (ssize_t)sizeof(session))
 		complain("nobody waits for the disk any more");
-	close(keeper.report_fd);
+	arrival_init(&keeper.arrival, keeper.session_fd, keeper.run_fd, keeper.is_first);
 	watch();
 }
 
@@ -310,35 +346,36 @@ int keeper_start(const struct settings *settings, char *argv[], int udhcpc_pid, 
 	if (keeper.netlink.sysfs_fd < 0 || pipe2(pipe_fds, O_CLOEXEC))
 		return -errno;
 	lease_watch_init(&keeper.lease, udhcpc_pid, udhcpc_fd);
+	keeper.run_fd = open("/run", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	keeper.is_first = getpid() == 1;
 	pid = fork();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
 		close(pipe_fds[0]);
-		keeper.report_fd = pipe_fds[1];
+		keeper.session_fd = pipe_fds[1];
 		become_keeper(argv);
 		keeper_run();
 		_exit(1);
 	}
 	close(pipe_fds[1]);
 	close(keeper.netlink.sysfs_fd);
-	*ret_keeper = (struct keeper){.pid = pid, .report_fd = pipe_fds[0]};
+	close(keeper.run_fd);
+	*ret_keeper = (struct keeper){.pid = pid, .session_fd = pipe_fds[0]};
 	return 0;
 }
 
 int keeper_wait(struct keeper *process, int timeout_ms, struct keeper_session *ret_session)
 {
-	struct pollfd wait = {.fd = process->report_fd, .events = POLLIN};
+	struct pollfd wait = {.fd = process->session_fd, .events = POLLIN};
 	int r = poll(&wait, 1, timeout_ms);
 
 	if (r == 0 || (r < 0 && errno == EINTR))
 		return -EAGAIN;
 	if (r < 0)
 		return -errno;
-	if (read(process->report_fd, ret_session, sizeof(*ret_session)) !=
+	if (read(process->session_fd, ret_session, sizeof(*ret_session)) !=
 	    (ssize_t)sizeof(*ret_session))
 		return -ECHILD;
-	close(process->report_fd);
-	process->report_fd = -1;
 	return 0;
 }

@@ -16,7 +16,8 @@ struct keeper_session {
 
 struct keeper {
 	int pid;
-	int report_fd; /* readable, with one struct keeper_session, at the first login */
+	int session_fd; /* readable, with one struct keeper_session, at the first login; then kept:
+			   that it is closed tells the keeper that the real init runs */
 };
 
 /*

@@ -1,15 +1,15 @@
 /*
  * lunroot-init: from the kernel's first program to the real system, on a disk over the network.
  *
- *     /init                     all of it: pseudo file systems, modules, network, login, root,
- * switch lunroot-init login [...]  only settings, login and disk, inside a distribution's own
- * initramfs
+ *     /init                        all of it: file systems, modules, network, login, root, switch
+ *     lunroot-init login [...]     only settings, login and disk, in a distribution's initramfs
  *
  * Read boot_run() from top to bottom. Each step is tried until it works: most of what goes wrong
  * (a cable, a switch, a server that is still starting) is mended by somebody else meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +30,7 @@
 #include "initramfs/modules.h"
 #include "initramfs/net.h"
 #include "initramfs/probe.h"
+#include "initramfs/report.h"
 #include "initramfs/root.h"
 #include "initramfs/run.h"
 #include "initramfs/settings.h"
@@ -120,10 +121,11 @@ static void trouble(struct boot *boot, const char *format, ...)
 		complaint_clear(&boot->complaint);
 	} else if (after_s && now_ms() > boot->trouble_ms + (long long)after_s * 1000) {
 		complain("starting again, after %u s of this (reboot_after)", after_s);
+		report(REPORT_WAITING, "starting again, after %u s of this", after_s);
 		sync();
 		(void)reboot(RB_AUTOBOOT);
 	}
-	sleep_ms(RETRY_MS);
+	report_sleep_ms(RETRY_MS);
 }
 
 static void trouble_over(struct boot *boot)
@@ -221,6 +223,14 @@ static int take_boot_settings(struct boot *boot, struct settings_error *error)
 	return r;
 }
 
+static bool report_where(const struct boot *boot)
+{
+	if (!boot->settings.report.token[0])
+		return false;
+	report_to(&boot->settings.report);
+	return true;
+}
+
 static void settings_read(struct boot *boot)
 {
 	struct settings_error error;
@@ -231,6 +241,7 @@ static void settings_read(struct boot *boot)
 		trouble(boot, "%s", error.text);
 	boot->rescue = boot->settings.rescue == SETTINGS_YES;
 	trouble_over(boot);
+	(void)report_where(boot);
 }
 
 /* Something that names this machine where nobody has: its serial number, else a MAC address. */
@@ -287,6 +298,8 @@ static void settings_complete(struct boot *boot)
 			boot->root_path = boot->lease.root_path;
 	}
 	trouble_over(boot);
+	if (!report_where(boot))
+		report_none();
 }
 
 /* --- the network --- */
@@ -314,8 +327,6 @@ static void lease_await(struct boot *boot)
 {
 	long long begun_ms = now_ms();
 
-	if (boot->net.configured || needs_no_lease(boot))
-		return;
 	while (lease_read(&boot->lease)) {
 		if (now_ms() > begun_ms + 10000)
 			trouble(boot,
@@ -330,6 +341,16 @@ static void lease_await(struct boot *boot)
 	    boot->lease.server[0] ? boot->lease.server : "(unnamed)");
 	boot->root_path = boot->lease.root_path;
 	boot->dhcp_server = boot->lease.server;
+}
+
+static void address_await(struct boot *boot)
+{
+	char address[INET_ADDRSTRLEN];
+
+	if (!boot->net.configured && !needs_no_lease(boot))
+		lease_await(boot);
+	net_address(&boot->net, address, sizeof(address));
+	report(REPORT_NETWORK, "%s%s%s", boot->net.interface, address[0] ? " " : "", address);
 }
 
 static void hostname_set(const struct boot *boot)
@@ -371,6 +392,8 @@ static void disk_await(struct boot *boot)
 	trouble_over(boot);
 	say("%s is LUN %u, %llu MiB", boot->disk.name, lun,
 	    (unsigned long long)(boot->disk.size_bytes >> 20));
+	report(REPORT_DISK, "%s LUN %u, %llu MiB", boot->disk.name, lun,
+	       (unsigned long long)(boot->disk.size_bytes >> 20));
 }
 
 /* Finds root on it; trouble is said in the error. */
@@ -432,6 +455,7 @@ static void root_await(struct boot *boot)
 	    boot->volume->label, boot->settings.read_only == SETTINGS_NO ? "" : ", read-only",
 	    boot->settings.overlay_tmpfs ? " below a tmpfs" : "", now_ms() / 1000,
 	    now_ms() % 1000 / 10);
+	report(REPORT_ROOT, "%s %s", boot->fstype, boot->device);
 }
 
 static void boot_run(struct boot *boot, char *argv[])
@@ -441,13 +465,15 @@ static void boot_run(struct boot *boot, char *argv[])
 	mount_all_pseudo();
 	stdio_open();
 	console_open();
+	report_init();
 	say("lunroot-init " LUNROOT_VERSION);
+	report(REPORT_START, "lunroot-init " LUNROOT_VERSION);
 	randomness_begin();
 	(void)file_read("/proc/cmdline", boot->cmdline, sizeof(boot->cmdline));
 	settings_read(boot);
 	modules_load(boot->cmdline);
 	network_up(boot);
-	lease_await(boot);
+	address_await(boot);
 	settings_complete(boot);
 	hostname_set(boot);
 	login_await(boot, argv);
@@ -456,13 +482,15 @@ static void boot_run(struct boot *boot, char *argv[])
 	root_await(boot);
 	disk_patience_all(&boot->session);
 	say("starting %s", boot->init);
+	report(REPORT_SWITCH, "%s", boot->init);
 	console_unlimit_end();
 	settings_done(&boot->settings);
 	r = root_switch(boot->init, argv);
 	for (;;) {
 		/* The first process must not end: the kernel would panic. */
 		complain("%s can't be started: %s", boot->init, strerror(-r));
-		sleep_ms(10000);
+		report(REPORT_WAITING, "%s can't be started: %s", boot->init, strerror(-r));
+		report_sleep_ms(10000);
 		(void)reboot(RB_AUTOBOOT);
 	}
 }
@@ -484,17 +512,21 @@ static int step_run(struct boot *boot, char *argv[])
 	boot->is_step = true;
 	boot->net.udhcpc_pid = boot->net.udhcpc_fd = -1;
 	console_open();
+	report_init();
+	report(REPORT_START, "lunroot-init " LUNROOT_VERSION);
 	(void)file_read("/proc/cmdline", boot->cmdline, sizeof(boot->cmdline));
 	if (take_boot_settings(boot, &error)) {
 		complain("%s", error.text);
 		return 1;
 	}
+	(void)report_where(boot);
 	settings_complete(boot);
 	login_await(boot, argv);
 	disk_await(boot);
 	link_make(boot->disk.device, "/dev/lunroot/disk");
 	volume_await(boot);
 	link_make(boot->device, "/dev/lunroot/root");
+	report(REPORT_ROOT, "%s %s", boot->fstype, boot->device);
 	disk_patience_all(&boot->session);
 	console_unlimit_end();
 	return 0;

@@ -3,6 +3,7 @@
  */
 #include "initramfs/net.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -76,13 +77,18 @@ static int interface_up(const char *interface)
 	return ioctl(fd, SIOCSIFFLAGS, &request) ? -errno : 0;
 }
 
-static bool has_address(const char *interface)
+void net_address(const struct net *net, char *ret_text, size_t bytes)
 {
 	int AUTO_CLOSE fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq request = {0};
+	struct sockaddr_in address;
 
-	(void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%.15s", interface);
-	return fd >= 0 && ioctl(fd, SIOCGIFADDR, &request) == 0;
+	ret_text[0] = '\0';
+	(void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%.15s", net->interface);
+	if (fd < 0 || ioctl(fd, SIOCGIFADDR, &request))
+		return;
+	memcpy(&address, &request.ifr_addr, sizeof(address));
+	(void)inet_ntop(AF_INET, &address.sin_addr, ret_text, (socklen_t)bytes);
 }
 
 /* One look at all of them: brings them up, takes the first that has a carrier. */
@@ -231,8 +237,11 @@ static void take_kernel_dns(void)
 
 int net_configure(struct net *net, const struct ip_setting *setting, const char *hostname)
 {
+	char address[INET_ADDRSTRLEN];
+
 	net->udhcpc_pid = net->udhcpc_fd = -1;
-	net->configured = has_address(net->interface);
+	net_address(net, address, sizeof(address));
+	net->configured = address[0] != '\0';
 	if (net->configured) {
 		say("%s: the kernel has set its address", net->interface);
 		take_kernel_dns();

@@ -5,6 +5,7 @@
 #define LUNROOT_INITRAMFS_NET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "initramfs/ip_setting.h"
 #include "initramfs/lease.h"
@@ -27,5 +28,8 @@ int net_wait_carrier(struct net *net, const char *interface, int timeout_ms);
  * goes on for ever. 0 or a negative errno.
  */
 int net_configure(struct net *net, const struct ip_setting *ip, const char *hostname);
+
+/* The interface's IPv4 address as text; "" for none. */
+void net_address(const struct net *net, char *ret_text, size_t bytes);
 
 #endif

@@ -15,10 +15,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "initramfs/console.h"
 
 #define PORT_OF_THE_KERNEL 0xffffffffu /* see iscsi_netlink_open */
 #define EVENT_GROUP        1
 #define ANSWER_MS          10000 /* the kernel answers at once, but for a scan that it runs itself */
+#define ANSWER_LOST_MS     500   /* the rest of it once messages were lost: the answer may be one */
+#define DRAIN_COUNT_MAX    4096  /* events may come as fast as they are read */
+#define RECEIVE_BYTES      (1024 * 1024)
 #define MESSAGE_BYTES_MAX  8192
 #define COMMANDS_MAX       128 /* per session and LUN: Linux's usual values */
 #define QUEUE_DEPTH        32
@@ -130,6 +134,8 @@ int iscsi_netlink_open(struct iscsi_netlink *netlink)
 
 	if (fd < 0)
 		return -errno;
+	/* Events wait here while a login takes its time, those of other sessions, too. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BYTES}, sizeof(int));
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)))
 		return -errno;
 	r = transport_handle(netlink->sysfs_fd, &netlink->transport);
@@ -186,13 +192,20 @@ static int message_receive(const struct iscsi_netlink *netlink, int timeout_ms,
 	return 0;
 }
 
-/* Statistics come as an event of GET_STATS, other answers with the command as their type. */
-static bool is_answer(const struct received *received, uint32_t command)
+/*
+ * Other answers have the command as their type and come to us alone. Statistics come as an event to
+ * all who listen, whoever asked, and so name the connection they are of: another program may ask
+ * for those of its own session, and numbers of the wrong one would be a wrong CmdSN.
+ */
+static bool is_answer(const struct received *received, const struct message *asked)
 {
-	if (command == GET_STATS)
+	if (asked->event.type == GET_STATS)
 		return received->event->type == GET_STATS &&
+		       received->event->request[0] == asked->event.request[0] &&
+		       received->event->request[1] == asked->event.request[1] &&
 		       received->payload_bytes >= sizeof(struct statistics);
-	return received->head->nlmsg_type == command && received->event->type == command;
+	return received->head->nlmsg_type == asked->event.type &&
+	       received->event->type == asked->event.type;
 }
 
 /* Whether it tells that our connection failed. */
@@ -203,30 +216,57 @@ static bool is_loss(const struct iscsi_netlink *netlink, const struct received *
 }
 
 /*
- * Sends a command and waits for its answer. A loss that is reported between is remembered (also one
- * that may be among lost events): nobody else will hear of it.
+ * What came before a command: read, so that there is room for its answer, which the kernel throws
+ * away when there is none.
+ */
+static void drain(struct iscsi_netlink *netlink)
+{
+	struct received received;
+
+	for (unsigned i = 0; i < DRAIN_COUNT_MAX; i++) {
+		int r = message_receive(netlink, 0, &received);
+
+		if (r == -ENOBUFS)
+			netlink->unsure = true;
+		else if (r == 0 && is_loss(netlink, &received))
+			netlink->lost = true;
+		else if (r && r != -EBADMSG)
+			return;
+	}
+}
+
+/*
+ * Sends a command and waits for its answer; -ETIMEDOUT. A loss that is reported between is
+ * remembered (also one that may be among lost events): nobody else will hear of it.
  */
 static int command(struct iscsi_netlink *netlink, struct message *message, size_t payload_bytes,
 		   struct received *received)
 {
-	uint32_t wanted = message->event.type;
-	int r = message_send(netlink, message, payload_bytes);
+	long long until_ms;
+	int r;
 
+	drain(netlink);
+	r = message_send(netlink, message, payload_bytes);
 	if (r)
 		return r;
+	until_ms = now_ms() + ANSWER_MS;
 	for (;;) {
-		r = message_receive(netlink, ANSWER_MS, received);
-		if (r == -ENOBUFS)
-			netlink->lost = true;
-		if (r == -EBADMSG || r == -ENOBUFS)
+		long long left_ms = until_ms - now_ms();
+
+		r = left_ms > 0 ? message_receive(netlink, (int)left_ms, received) : -ETIMEDOUT;
+		if (r == -ENOBUFS) {
+			netlink->unsure = true;
+			until_ms = left_ms > ANSWER_LOST_MS ? now_ms() + ANSWER_LOST_MS : until_ms;
+		}
+		if (r == -EBADMSG || r == -ENOBUFS || r == -EAGAIN)
 			continue;
 		if (r)
-			return r == -EAGAIN ? -ETIMEDOUT : r;
+			return r;
 		if (is_loss(netlink, received))
 			netlink->lost = true;
 		if (received->event->type == EVENT_FAILED && received->event->iferror)
 			return (int)received->event->iferror;
-		if (is_answer(received, wanted))
+		if (is_answer(received, message))
 			return (int)received->event->iferror;
 	}
 }
@@ -372,12 +412,14 @@ int iscsi_netlink_start(struct iscsi_netlink *netlink, int tcp_fd,
 	bind_conn.event.request[4] = 1; /* the leading connection */
 	r = simple(netlink, &bind_conn, 0);
 	/* What was reported so far was of the connection before. */
-	netlink->lost = false;
+	netlink->lost = netlink->unsure = false;
 	if (r == 0)
 		r = set_params(netlink, handover);
 	if (r == 0)
 		r = simple(netlink, &start, 0);
-	return r == 0 && netlink->lost ? -ECONNRESET : r;
+	if (r == 0 && (netlink->lost || (netlink->unsure && !iscsi_netlink_is_up(netlink))))
+		return -ECONNRESET;
+	return r;
 }
 
 static int stop(struct iscsi_netlink *netlink, uint32_t how)

@@ -22,7 +22,8 @@ struct iscsi_netlink {
 	uint32_t sid, host, cid;
 	bool session, connection; /* exist in the kernel */
 	uint32_t initial_cmdsn;
-	bool lost; /* the connection failed while an answer was waited for */
+	/* While an answer was waited for: the connection failed; events were lost, maybe that. */
+	bool lost, unsure;
 };
 
 /*

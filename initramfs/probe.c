@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/byteorder.h"
+#include "base/utf16.h"
 #include "base/utf8.h"
 
 #define SECTOR_BYTES  512
@@ -77,57 +78,9 @@ static void put_label(char *ret_label, size_t capacity, const uint8_t *data, siz
 	ret_label[bytes] = '\0';
 }
 
-static size_t utf8_put(char ret_text[4], uint32_t c)
-{
-	if (c < 0x80) {
-		ret_text[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		ret_text[0] = (char)(0xc0 | c >> 6);
-		ret_text[1] = (char)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		ret_text[0] = (char)(0xe0 | c >> 12);
-		ret_text[1] = (char)(0x80 | (c >> 6 & 0x3f));
-		ret_text[2] = (char)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	ret_text[0] = (char)(0xf0 | c >> 18);
-	ret_text[1] = (char)(0x80 | (c >> 12 & 0x3f));
-	ret_text[2] = (char)(0x80 | (c >> 6 & 0x3f));
-	ret_text[3] = (char)(0x80 | (c & 0x3f));
-	return 4;
-}
-
-/* The length of UTF-16LE as UTF-8; -1 for a lone surrogate or too much of it. */
-static int utf16_convert(char *ret_text, size_t capacity, const uint8_t *data, size_t units)
-{
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < units; i++) {
-		uint32_t c = get_le16(data + 2 * i);
-
-		if (c == 0)
-			break;
-		if (c >= 0xd800 && c < 0xdc00 && i + 1 < units) {
-			uint32_t low = get_le16(data + 2 * ++i);
-
-			if (low < 0xdc00 || low > 0xdfff)
-				return -1;
-			c = 0x10000 + ((c & 0x3ff) << 10 | (low & 0x3ff));
-		}
-		if (bytes + 4 >= capacity)
-			return -1;
-		bytes += utf8_put(ret_text + bytes, c);
-	}
-	return (int)bytes;
-}
-
 static void put_label_utf16(char *ret_label, size_t capacity, const uint8_t *data, size_t units)
 {
-	int bytes = utf16_convert(ret_label, capacity, data, units);
+	int bytes = utf16le_to_utf8(ret_label, capacity, data, units);
 
 	if (bytes < 0 || !utf8_clean(ret_label, (size_t)bytes))
 		bytes = 0;

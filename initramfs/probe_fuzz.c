@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "initramfs/fuzz_pieces.h"
 #include "initramfs/probe.h"
 #include "base/utf8.h"
 
@@ -14,58 +15,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define PIECES_MAX 32
 
-struct piece {
-	uint64_t offset;
-	const uint8_t *data;
-	size_t bytes;
-};
-
 struct input {
-	struct piece pieces[PIECES_MAX + 1];
-	unsigned count;
+	struct fuzz_pieces disk;
 	uint8_t header[512];
-	uint64_t size_bytes;
 };
 
 static int read_input(void *arg, void *ret_data, size_t bytes, uint64_t offset)
 {
 	const struct input *input = arg;
-	uint8_t *out = ret_data;
 
-	assert(offset <= input->size_bytes && bytes <= input->size_bytes - offset);
-	memset(out, 0, bytes);
-	for (unsigned i = 0; i < input->count; i++) {
-		const struct piece *piece = &input->pieces[i];
-		uint64_t first = piece->offset > offset ? piece->offset : offset;
-		uint64_t end = piece->offset + piece->bytes;
-
-		if (end > offset + bytes)
-			end = offset + bytes;
-		if (first < end)
-			memcpy(out + (first - offset), piece->data + (first - piece->offset),
-			       (size_t)(end - first));
-	}
+	fuzz_pieces_read(&input->disk, ret_data, bytes, offset);
 	return 0;
-}
-
-/* A piece: its sector (3 bytes), its length (2 bytes), its bytes. The size comes first. */
-static void cut(struct input *input, const uint8_t *data, size_t size)
-{
-	input->size_bytes = (uint64_t)(data[0] | data[1] << 8 | data[2] << 16) % (1 << 17) * 512;
-	data += 3;
-	size -= 3;
-	while (size > 5 && input->count < PIECES_MAX) {
-		uint64_t sector = (uint64_t)(data[0] | data[1] << 8 | data[2] << 16);
-		size_t bytes = (size_t)(data[3] | data[4] << 8);
-
-		data += 5;
-		size -= 5;
-		if (bytes > size)
-			bytes = size;
-		input->pieces[input->count++] = (struct piece){sector * 512, data, bytes};
-		data += bytes;
-		size -= bytes;
-	}
 }
 
 static uint32_t get_le32(const uint8_t *p)
@@ -95,7 +55,7 @@ static void mend(struct input *input)
 	uint64_t entries;
 	uint32_t count, bytes, crc = UINT32_MAX;
 
-	if (input->size_bytes < 1024)
+	if (input->disk.size_bytes < 1024)
 		return;
 	read_input(input, header, 512, 512);
 	if (memcmp(header, "EFI PART", 8) != 0)
@@ -104,7 +64,8 @@ static void mend(struct input *input)
 	count = get_le32(header + 80);
 	bytes = get_le32(header + 12);
 	for (uint32_t i = 0; i < count && i < 1024; i++) {
-		if (entries >= input->size_bytes || i * 128 + 128 > input->size_bytes - entries)
+		if (entries >= input->disk.size_bytes ||
+		    i * 128 + 128 > input->disk.size_bytes - entries)
 			break;
 		read_input(input, entry, sizeof(entry), entries + (uint64_t)i * 128);
 		crc = crc32(crc, entry, sizeof(entry));
@@ -112,7 +73,7 @@ static void mend(struct input *input)
 	put_le32(header + 88, ~crc);
 	put_le32(header + 16, 0);
 	put_le32(header + 16, ~crc32(UINT32_MAX, header, bytes < 512 ? bytes : 512));
-	input->pieces[input->count++] = (struct piece){512, header, 512};
+	input->disk.pieces[input->disk.count++] = (struct fuzz_piece){512, header, 512};
 }
 
 static void check_text(const char *text, size_t capacity)
@@ -155,7 +116,7 @@ static void pick(const struct probe_disk *disk, const char *root, uint64_t size_
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct probe_disk disk;
-	struct input input = {.count = 0};
+	struct input input = {.disk.count = 0};
 	char root[300];
 	size_t bytes = size < sizeof(root) - 1 ? size : sizeof(root) - 1;
 
@@ -164,23 +125,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* The same bytes as a person's root=. */
 	memcpy(root, data, bytes);
 	root[bytes] = '\0';
-	cut(&input, data, size);
+	fuzz_pieces_cut(&input.disk, PIECES_MAX, data, size);
 	if (size % 2)
 		mend(&input);
-	if (probe_disk(read_input, &input, input.size_bytes, &disk))
+	if (probe_disk(read_input, &input, input.disk.size_bytes, &disk))
 		return 0;
 	assert(disk.count <= PROBE_PARTITIONS_MAX + 1);
 	for (unsigned i = 0; i < disk.count; i++) {
-		check(&disk, &disk.volumes[i], input.size_bytes);
+		check(&disk, &disk.volumes[i], input.disk.size_bytes);
 		if (*disk.volumes[i].label) {
 			char wish[300] = "LABEL=";
 
 			strcat(wish, disk.volumes[i].label);
-			pick(&disk, wish, input.size_bytes);
+			pick(&disk, wish, input.disk.size_bytes);
 		}
 	}
-	pick(&disk, "", input.size_bytes);
-	pick(&disk, "/dev/mmcblk0p2", input.size_bytes);
-	pick(&disk, root, input.size_bytes);
+	pick(&disk, "", input.disk.size_bytes);
+	pick(&disk, "/dev/mmcblk0p2", input.disk.size_bytes);
+	pick(&disk, root, input.disk.size_bytes);
 	return 0;
 }

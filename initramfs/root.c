@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #define E2FSCK      "/sbin/e2fsck"
 #define OVERLAY_DIR "/run/lunroot/overlay" /* moves with /run, so that the person can look */
 #define LOWER_DIR   "/run/lunroot/root"
+#define LOG_DEVICE  "/dev/kmsg"
 #define DEPTH_MAX   16
 
 static int fault(struct root_error *error, int r, const char *format, ...)
@@ -258,13 +260,15 @@ int root_find_init(const struct settings *settings, char *ret_init, size_t bytes
 
 /*
  * What stays in the initramfs's memory: names can be looked up while the disk is away, and the
- * DHCP client still finds its script, which then knows whose the routes are.
+ * DHCP client still finds its script, which then knows whose the routes are, which address it had
+ * before, and where to say that it has another.
  */
 static bool stays(const char *path)
 {
-	static const char *const kept[] = {"/bin/busybox",     "/bin/sh",
-					   ROOT_MOUNTED_MARK,  "/etc/lunroot/dhcp",
-					   "/etc/resolv.conf", "/etc/hosts"};
+	static const char *const kept[] = {
+		"/bin/busybox",         "/bin/sh",          ROOT_MOUNTED_MARK, "/etc/lunroot/dhcp",
+		"/etc/lunroot/address", "/etc/resolv.conf", "/etc/hosts",      LOG_DEVICE,
+	};
 
 	for (size_t i = 0; i < ARRAY_COUNT(kept); i++) {
 		if (strcmp(path, kept[i]) == 0)
@@ -299,6 +303,13 @@ static void empty(const char *path, dev_t device, int depth)
 		closedir(dir);
 }
 
+/* /dev has moved away; without this one, what the DHCP client's script says would be lost. */
+static void keep_log(void)
+{
+	(void)mkdir("/dev", 0755);
+	(void)mknod(LOG_DEVICE, S_IFCHR | 0600, makedev(1, 11));
+}
+
 static void empty_initramfs(void)
 {
 	struct statfs fs;
@@ -308,6 +319,7 @@ static void empty_initramfs(void)
 	if (statfs("/", &fs) || stat("/", &info) ||
 	    ((unsigned long)fs.f_type != RAMFS_MAGIC && (unsigned long)fs.f_type != TMPFS_MAGIC))
 		return;
+	keep_log();
 	empty("/", info.st_dev, 0);
 }
 

@@ -249,6 +249,28 @@ static int take_portals(struct settings_reader *reader, const struct key *key, c
 	return 0;
 }
 
+/* A name would have to be looked up, and nobody waits for a report. */
+static int take_report(struct settings_reader *reader, const struct key *key, const char *value)
+{
+	const char *slash = strrchr(value, '/');
+	struct settings_report report = {0};
+	size_t host_bytes = slash ? (size_t)(slash - value) : 0;
+	char host[sizeof(report.to.host) + sizeof("[]:65535")];
+
+	if (!slash || host_bytes >= sizeof(host) || strlen(slash + 1) != sizeof(report.token) - 1 ||
+	    strspn(slash + 1, "0123456789abcdefABCDEF") != sizeof(report.token) - 1)
+		return fail_value(reader, key, value);
+	memcpy(host, value, host_bytes);
+	host[host_bytes] = '\0';
+	memcpy(report.token, slash + 1, sizeof(report.token));
+	lower(report.token);
+	if (strchr(host, ',') || settings_portal_parse(host, REPORT_PORT, &report.to) ||
+	    !settings_is_address(report.to.host))
+		return fail_value(reader, key, value);
+	reader->settings.report = report;
+	return 0;
+}
+
 /* --- the table --- */
 
 #define FIELD(member) \
@@ -298,6 +320,8 @@ static const struct key keys[KEY_COUNT] = {
 	[KEY_REBOOT_AFTER] = {.name = "reboot_after", NUMBER(reboot_after_s),
 		.max = REBOOT_AFTER_MAX_S,
 		.wanted = "a number of seconds from 0 (never) to 31536000"},
+	[KEY_REPORT] = {.name = "report", .take = take_report, FIELD(report),
+		.wanted = "ADDRESS:PORT/TOKEN (a number, no name; 32 hexadecimal digits)"},
 };
 /* clang-format on */
 

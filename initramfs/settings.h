@@ -36,6 +36,12 @@ struct settings_portal {
 	uint16_t port;
 };
 
+/* Who is told how far the boot got; host "" nobody. Its host is a number, never a name. */
+struct settings_report {
+	struct settings_portal to;
+	char token[33]; /* 32 hexadecimal digits, in lower case */
+};
+
 /* The third state: nobody said anything. */
 enum settings_choice { SETTINGS_UNSET, SETTINGS_NO, SETTINGS_YES };
 
@@ -71,6 +77,8 @@ struct settings {
 	enum settings_choice rescue; /* rescue=yes|no, or the bare word lunroot.rescue: a shell
 					instead of waiting */
 	uint32_t reboot_after_s;     /* reboot_after=SECONDS; default 600, 0 never */
+
+	struct settings_report report; /* report=ADDRESS[:PORT]/TOKEN */
 
 	uint64_t given[SETTINGS_SOURCE_COUNT]; /* bits by key (internal): who said what */
 };

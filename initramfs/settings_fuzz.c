@@ -35,6 +35,10 @@ static void check(const struct settings *settings)
 	CHECK(interface);
 	CHECK(ip);
 	CHECK(hostname);
+	CHECK(report.to.host);
+	assert(strlen(settings->report.token) == (*settings->report.to.host ? 32 : 0) &&
+	       strspn(settings->report.token, "0123456789abcdef") ==
+		       strlen(settings->report.token));
 	assert(settings->portal_count <= SETTINGS_PORTALS_MAX);
 	for (unsigned i = 0; i < settings->portal_count; i++) {
 		CHECK(portals[i].host);

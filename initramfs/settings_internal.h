@@ -11,7 +11,9 @@
 #define IQN_PREFIX  "iqn.2026-11.local.lunroot:"
 #define NAME_WANTED "an iSCSI name (" IQN_PREFIX "NODE)"
 
-#define ISCSI_PORT  3260
+#define ISCSI_PORT 3260
+#define REPORT_PORT \
+	6666 /* of the boot service, where the firmware's own log (netconsole) goes, too */
 #define LUN_MAX     16383 /* SAM-5, 4.7.7.3: flat addressing has 14 bits */
 #define SHOWN_BYTES 64    /* of a wrong value in an error */
 
@@ -38,6 +40,7 @@ enum settings_key {
 	KEY_HOSTNAME,
 	KEY_RESCUE,
 	KEY_REBOOT_AFTER,
+	KEY_REPORT,
 	KEY_COUNT,
 };
 
@@ -76,6 +79,8 @@ int settings_take_place(struct settings_reader *reader, const char *text, size_t
 
 /* Decimal only: 010 and 0x10 mean different things to different people. */
 bool settings_number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_number);
+/* An IPv4 or IPv6 address, this with a scope or not: no name. */
+bool settings_is_address(const char *text);
 /* Only letters, digits and `others`. */
 bool settings_only(const char *text, const char *others);
 /* Letters, digits and hyphens, these not at the ends (RFC 1123, 2.1), and underscores. */

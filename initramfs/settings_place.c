@@ -50,11 +50,21 @@ static bool ipv6_valid(const char *text)
 	return *text && strlen(text) <= SCOPE_BYTES && settings_only(text, "._-");
 }
 
-static bool host_valid(const char *text)
+static bool ipv4_valid(const char *text)
 {
 	struct in_addr address;
 
-	return inet_pton(AF_INET, text, &address) == 1 || host_name_valid(text);
+	return inet_pton(AF_INET, text, &address) == 1;
+}
+
+static bool host_valid(const char *text)
+{
+	return ipv4_valid(text) || host_name_valid(text);
+}
+
+bool settings_is_address(const char *text)
+{
+	return ipv4_valid(text) || ipv6_valid(text);
 }
 
 /* Cuts off a TargetAddress's ",TPGT". False if there is a comma and no tag behind it. */

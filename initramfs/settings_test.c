@@ -16,6 +16,8 @@
 
 #define IQN "iqn.2026-11.local.lunroot:pi-07"
 
+#define TOKEN "0123456789abcdef0123456789abcdef"
+
 #define CONF(s, text)    settings_take_node_conf(s, text, strlen(text), &error)
 #define CMDLINE(s, text) settings_take_cmdline(s, text, strlen(text), &error)
 #define DHCP(s, text)    settings_take_root_path(s, text, strlen(text), "192.168.1.1", &error)
@@ -49,7 +51,8 @@ static void node_conf_says_all(void **state)
 				  "root=LABEL=a b\nrootflags=noatime,x=y\nrootfstype=ext4\n"
 				  "rw\noverlay=tmpfs\nfsck=no\ninit=/bin/sh\ninterface=eth0\n"
 				  "ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off\n"
-				  "hostname=pi-07\nrescue=yes\nreboot_after=0"),
+				  "hostname=pi-07\nrescue=yes\nreboot_after=0\n"
+				  "report=10.0.0.9/" TOKEN "\n"),
 			 0);
 	assert_int_equal(s.portal_count, 4);
 	assert_portal(&s.portals[0], "nas.lan", 3260);
@@ -76,6 +79,8 @@ static void node_conf_says_all(void **state)
 	assert_string_equal(s.hostname, "pi-07");
 	assert_int_equal(s.rescue, SETTINGS_YES);
 	assert_int_equal(s.reboot_after_s, 0);
+	assert_portal(&s.report.to, "10.0.0.9", 6666);
+	assert_string_equal(s.report.token, TOKEN);
 	assert_int_equal(settings_finish(&s, "", &error), 0);
 	settings_done(&s);
 	assert_string_equal(s.secret, "");
@@ -289,6 +294,11 @@ static void assert_wrong(const struct wrong *wrong, size_t count,
 #define LETTERS32 "abcdefghijklmnopqrstuvwxyzabcdef"
 #define LETTERS64 LETTERS32 LETTERS32
 
+#define REPORT_WRONG(value)                                        \
+	"node.conf, line 1: report=" value                         \
+	": ADDRESS:PORT/TOKEN (a number, no name; 32 hexadecimal " \
+	"digits) is wanted"
+
 static void node_conf_mistakes(void **state)
 {
 	static const struct wrong cases[] = {
@@ -340,6 +350,17 @@ static void node_conf_mistakes(void **state)
 		{"data_digest=md5", "node.conf, line 1: data_digest=md5: crc32c or none is wanted"},
 		{"interface=../x", "node.conf, line 1: interface=../x: an interface's name, like "
 				   "eth0, is wanted"},
+		{"report=", REPORT_WRONG("")},
+		{"report=10.0.0.1:6666", REPORT_WRONG("10.0.0.1:6666")},
+		{"report=/" TOKEN, REPORT_WRONG("/" TOKEN)},
+		{"report=nas:6666/" TOKEN, REPORT_WRONG("nas:6666/" TOKEN)},
+		{"report=10.0.0.1:0/" TOKEN, REPORT_WRONG("10.0.0.1:0/" TOKEN)},
+		{"report=10.0.0.1,1/" TOKEN, REPORT_WRONG("10.0.0.1,1/" TOKEN)},
+		{"report=10.0.0.1/x" TOKEN, REPORT_WRONG("10.0.0.1/x" TOKEN)},
+		{"report=10.0.0.1/0123456789abcdef0123456789abcdeg",
+		 REPORT_WRONG("10.0.0.1/0123456789abcdef0123456789abcdeg")},
+		{"report=" LETTERS64 LETTERS64 LETTERS64 LETTERS64 LETTERS64 "/" TOKEN,
+		 REPORT_WRONG(LETTERS64 "...")},
 	};
 
 	(void)state;
@@ -458,6 +479,25 @@ static void a_nul_inside_is_refused(void **state)
 	assert_int_equal(settings_take_node_conf(&s, "user=a\0b", 8, &error), -EINVAL);
 	assert_int_equal(settings_take_cmdline(&s, "lunroot.user=a\0b", 16, &error), -EINVAL);
 	assert_string_equal(s.user, "");
+}
+
+static void report_comes_from_any_source(void **state)
+{
+	struct settings s;
+
+	(void)state;
+	settings_init(&s);
+	assert_string_equal(s.report.token, "");
+	assert_int_equal(DHCP(&s, "iscsi:nas::::" IQN ";report=10.0.0.1:7/" TOKEN), 0);
+	assert_portal(&s.report.to, "10.0.0.1", 7);
+	/* Kept in one form, since it is compared. */
+	assert_int_equal(CMDLINE(&s, "lunroot.report=[fe80::1%eth0]:8/"
+				     "0123456789ABCDEF0123456789abcdef"),
+			 0);
+	assert_portal(&s.report.to, "fe80::1%eth0", 8);
+	assert_string_equal(s.report.token, TOKEN);
+	assert_int_equal(CONF(&s, "report=fd00::1/" TOKEN), 0);
+	assert_portal(&s.report.to, "fd00::1", 6666);
 }
 
 static void finish_wants_what_belongs_together(void **state)
@@ -596,6 +636,7 @@ int main(void)
 		cmocka_unit_test(root_path_mistakes),
 		cmocka_unit_test(root_path_without_a_server),
 		cmocka_unit_test(a_nul_inside_is_refused),
+		cmocka_unit_test(report_comes_from_any_source),
 		cmocka_unit_test(finish_wants_what_belongs_together),
 		cmocka_unit_test(finish_names_the_initiator),
 		cmocka_unit_test(portals),

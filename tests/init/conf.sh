@@ -31,7 +31,8 @@ node_conf() {
 
 # What is on its LUN is a sound file system.
 node_fsck() {
-	qemu-img convert -O raw "$(url "$1")" "$daemon_dir/$1.raw" || fail "qemu-img"
+	# shellcheck disable=SC2086  # node_in, what programs are run by that must reach lunrootd, is several words
+	${node_in:-} qemu-img convert -O raw "$(url "$1")" "$daemon_dir/$1.raw" || fail "qemu-img"
 	e2fsck -fn "$daemon_dir/$1.raw" >"$daemon_dir/e2fsck" 2>&1 || {
 		cat "$daemon_dir/e2fsck" >&2
 		fail "$1: e2fsck"

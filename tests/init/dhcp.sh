@@ -2,6 +2,7 @@
 # A network of the test's own, with dnsmasq as its router: everything from DHCP, garbage in it, leases that are renewed,
 # IPv6, names, a target that moves.
 . "$(dirname "$0")/node.sh"
+. "$(dirname "$0")/reports_lib.sh"
 
 [ "$(id -u)" = 0 ] || skip "a network namespace needs root"
 need dnsmasq ip gcc
@@ -89,12 +90,16 @@ daemon_start --portal "[fd77::1]:$port"
 iqn1=$(node_field pi-01 iqn) iqn2=$(node_field pi-02 iqn)
 name_is 10.77.0.1
 
-# Nothing but DHCP tells where root is: with a server, without one, with secrets behind it.
-root_path "iscsi:10.77.0.1:6:$port:0:$iqn2"
+# Nothing but DHCP tells where root is, and whom to report to: with a server, without one, with secrets behind it.
+reports_begin ip netns exec "$netns"
+root_path "iscsi:10.77.0.1:6:$port:0:$iqn2;report=10.77.0.1:$reports_port/$reports_token"
 router_start
 start pi-02 "t="
 node_await pi-02 'eth0: 10.77.0.[0-9]* from DHCP server 10.77.0.1' 20
 boots pi-02 "all from DHCP's root path"
+reports_are 'start .*' 'network eth0 10\.77\.0\.[0-9]+' "login 10\.77\.0\.1 port $port" 'disk sda .*' 'root ext4 /dev/sda' \
+	'switch /sbin/init' 'switch init runs'
+say "ok: what happened before DHCP said whom to tell is told, too"
 root_path "iscsi:::$port::$iqn2"
 start pi-02 "t="
 boots pi-02 "a root path without a server: it is the DHCP server"
@@ -126,13 +131,14 @@ garbage "iscsi:10.77.0.1:6:99999:0:$iqn2" 'DHCP root path: PORT=99999: a number 
 garbage "iscsi:10.77.0.1::$port::$iqn2;colour=blue" 'DHCP root path: colour: no such setting'
 garbage "/srv/nfs/root" 'no target address: '
 
-# The lease is renewed in the real system, too, and the address never goes.
+# The lease is renewed in the real system, too: the address never goes, and the routes are left alone.
 start pi-02 "t=sleep80"
 node_await pi-02 'INIT ' 30
 before=$(acks)
 node_await pi-02 'ADDRESS ' 90
 [ "$(acks)" -gt "$before" ] || { tail -20 "$daemon_dir/router" >&2 && fail "the lease was not renewed"; }
 node_shown pi-02 'ADDRESS .*10\.77\.0\.' || node_fail pi-02 "the address is gone"
+node_shown pi-02 'ROUTE default via 10\.77\.0\.9 ' || node_fail pi-02 "the real system's default route is gone"
 boots pi-02 "a lease of 120 s is renewed after the switch"
 
 # Longer without the router than the lease lasts: the address stays.

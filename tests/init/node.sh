@@ -24,6 +24,7 @@ node_patience=${LUNROOT_TEST_PATIENCE:-3}
 
 node_end_all() {
 	local node
+	[ "$BASHPID" = $$ ] || return 0
 	for node in "${!node_pid[@]}"; do node_stop "$node"; done
 	daemon_cleanup
 }
@@ -94,7 +95,7 @@ node_start() {
 	rm -f "$daemon_dir/$node.qmp" "$daemon_dir/$node.console"
 	qemu-system-x86_64 -accel tcg -cpu max -m 384 -display none -no-reboot -serial "file:$daemon_dir/$node.console" \
 		-qmp "unix:$daemon_dir/$node.qmp,server=on,wait=off" -kernel "$node_vmlinuz" -initrd "$daemon_dir/$node.initrd" \
-		-append "console=ttyS0 $append" -netdev "$netdev" -device virtio-net-pci,netdev=n0,id=nic0,romfile= "$@" \
+		-append "$pc_kernel $append" -netdev "$netdev" -device virtio-net-pci,netdev=n0,id=nic0,romfile= "$@" \
 		</dev/null >"$daemon_dir/$node.qemu" 2>&1 &
 	node_pid[$node]=$!
 }

@@ -16,7 +16,7 @@ node_dmesg_is_clean pi-01
 shows() { node_shown pi-01 "$1" || node_fail pi-01 "it does not say: $1"; }
 shows 'INITFDS 0 1 2 end'
 shows 'ZOMBIES 0'
-shows 'LEFT .*root-mounted'
+for left in root-mounted lunroot/address dev/kmsg; do shows "LEFT .*$left"; done
 for secret in "$(node_field pi-01 credentials.secret)" "$(node_field pi-01 credentials.mutual_secret)"; do
 	! node_shown pi-01 "$secret" || fail "a secret is on the console"
 done

@@ -20,7 +20,7 @@ if [ -z "${DHCP_SCRIPT_IN_NAMESPACE-}" ]; then
 fi
 
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+trap 'rm -rf "$root" "$root.run"' EXIT
 mkdir -p "$root"/{bin,etc/lunroot,run,dev}
 cp "$busybox" "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
@@ -38,7 +38,7 @@ fail() {
 event() {
 	local name=$1
 	shift
-	: >"$root/dev/kmsg"
+	[ ! -e "$root/dev" ] || : >"$root/dev/kmsg"
 	chroot "$root" /bin/busybox env -i interface=v0 "$@" /etc/lunroot/dhcp "$name" ||
 		fail "$name: status $?"
 }
@@ -71,11 +71,11 @@ done
 grep -qx 'nameserver 10.9.0.3' "$root/etc/resolv.conf" || fail "no name servers"
 grep -qx 'search rack.lan' "$root/etc/resolv.conf" || fail "no domain"
 
-# From here on the disk hangs on the address.
+# From here on the disk hangs on the address. What is left to udhcpc is what initramfs/root.c lets
+# stay: /run and /dev are the real system's.
 touch "$root/etc/lunroot/root-mounted"
-event nak message='not
-yours'
-says 'refuses the address that we had: not; asking'
+mv "$root/run" "$root.run"
+rm -rf "${root:?}/dev" "$root"/etc/lunroot/dhcp-said-*
 event deconfig
 has_address 10.9.0.5/24
 has_route 'default via 10.9.0.1 '
@@ -88,6 +88,13 @@ has_address 10.9.0.5/24
 has_route 'default via 10.9.0.7 '
 grep -qx 'nameserver 192.0.2.1' "$root/etc/resolv.conf" || fail "wrote name servers after the switch"
 
+# The log is all that there is of /dev; nothing else can be opened there.
+mkdir "$root/dev"
+ln -s /nowhere/null "$root/dev/null"
+event nak message='not
+yours'
+says 'refuses the address that we had: not; asking'
+
 # Another address in the same network: the new one is there, the old one is not.
 event bound ip=10.9.0.6 mask=24 staticroutes='10.20.0.0/16 10.9.0.9 0.0.0.0/0 10.9.0.8' router=10.9.0.1
 says 'changed our address from 10.9.0.5 to 10.9.0.6'
@@ -95,9 +102,15 @@ has_address 10.9.0.6/24
 ! grep -q 10.9.0.5 <<<"$(ip -4 -o addr show v0)" || fail "the old address is still there"
 has_route '10.20.0.0/16 via 10.9.0.9 '
 has_route 'default via 10.9.0.8 '
-lease_has ip=10.9.0.6
+ip route replace default via 10.9.0.7 dev v0
+event renew ip=10.9.0.6 mask=24 router=10.9.0.1
+has_route 'default via 10.9.0.7 '
 
 # A gateway that is not in our own network.
 event bound ip=198.51.100.7 mask=32 router=203.0.113.1
 has_route 'default via 203.0.113.1 '
+! grep -q 10.9.0.6 <<<"$(ip -4 -o addr show v0)" || fail "the old address is still there"
+
+# The real system's lease is the one that it booted with.
+grep -qx ip=10.9.0.5 "$root.run/lunroot/lease" || fail "the lease went with /run"
 echo "dhcp script: ok"

@@ -37,6 +37,12 @@ secret=$(of credentials.secret)
 
 expect_ctl "a node without CHAP" 0 'for node open' -- initramfs open open.img --portal '[2001:db8::1]'
 conf_of open.img | diff <(printf 'portal=[2001:db8::1]\ntarget=iqn.2026-11.local.lunroot:open\nhostname=open\n') - || fail "settings without CHAP"
+token=0123456789abcdef0123456789abcdef
+expect_ctl "whom the node reports to" 0 'for node open' -- initramfs open open.img --portal 192.0.2.1 --report "192.0.2.1:6666/$token"
+conf_of open.img | grep -qx "report=192.0.2.1:6666/$token" || fail "no report= in the settings"
+for report in "192.0.2.1:6666" "/$token" "192.0.2.1:6666/${token}0" "a b/$token" "192.0.2.1/${token%f}x"; do
+	expect_ctl "a report that is none" 2 'ADDRESS:PORT/TOKEN' -- initramfs open no.img --portal 192.0.2.1 --report "$report"
+done
 expect_ctl "--json" 0 '"bytes"' '"file"' -- --json initramfs pi-07 conf.img --portal 192.0.2.1
 
 # A kernel that has everything built in: no module is needed, and no package to get them from.

@@ -58,6 +58,9 @@ for pack in zstd xz gzip; do
 	[ $(($(stat -c %s one.$pack) % 4)) = 0 ] || fail "$pack: nothing can be appended at $(stat -c %s one.$pack)"
 	{ $pack -dc one.$pack 2>/dev/null || true; } | cmp - plain.img || fail "$pack: what comes out is not what went in"
 done
+mk --board none --fast fast.zstd && mk --board none --fast again.zstd || fail "--fast"
+same fast.zstd again.zstd "--fast gives other bytes each time"
+{ zstd -dc fast.zstd 2>/dev/null || true; } | cmp - plain.img || fail "--fast: what comes out is not what went in"
 say "ok: the same inputs give the same bytes"
 [ "$(state_of "$modules" "$other")" = "$before" ] || fail "the module tree was written to"
 
@@ -75,6 +78,12 @@ done
 mkdir out
 (cd out && cpio -id --quiet --no-absolute-filenames 'etc/*' 'lib/*' 'init' <../first.img 2>/dev/null)
 cmp out/init "$init" && cmp out/etc/lunroot/node.conf node.conf || fail "files changed on the way"
+# Told beforehand, of a tree whose modules are empty.
+mkdir -p "empty/$version"
+(cd "$modules" && find . -name '*.ko*' | cpio -pdm --quiet "$OLDPWD/empty/$version" && cp modules.* "$OLDPWD/empty/$version/")
+find "empty/$version" -name '*.ko*' -exec truncate -s 0 {} +
+"$tools/mkinitramfs" --modules "empty/$version" --overlay --list-modules | sed "s,^,$version/," | cmp - out/etc/lunroot/modules ||
+	fail "--list-modules tells other modules than those that go in"
 # Every listed module is there, every module is listed, and each comes after what it needs.
 python3 - out "$version" <<'END' || fail "the list of modules is wrong"
 import os, re, subprocess, sys
@@ -169,7 +178,17 @@ expect "no value" 2 'init wants a value' -- "$tools/mkinitramfs" "${given[@]}" -
 refuse "empty settings" 'empty.conf: empty' -- --node-conf empty.conf
 refuse "binary settings" 'binary.conf: not a text' -- --node-conf binary.conf
 [ "$(dpkg --print-architecture)" = arm64 ] ||
-	refuse "no busybox named" 'no static busybox for 64-bit ARM.*--busybox FILE names one' -- --modules "$modules" --init "$init"
+	{
+		mkdir own own/bin
+		cp "$tools/mkinitramfs" "$project/initramfs/dhcp" own
+		PATH=$daemon_dir/own/bin:$PATH
+		cp x86-program own/bin/busybox
+		hash -r
+		expect "no busybox named" '!0' 'no static busybox for 64-bit ARM.*tools/boot-programs arm64 gets one.*--busybox FILE names one' -- \
+			own/mkinitramfs --modules "$modules" --init "$init" own.img
+		cp "$busybox" own/busybox-arm64
+		own/mkinitramfs --modules "$modules" --init "$init" own.img || fail "the busybox beside it is not found"
+	}
 refuse "no modules named" 'modules DIR is missing' -- --init "$init" --busybox "$busybox"
 expect "an output that is a folder" '!0' 'is a folder' -- "$tools/mkinitramfs" "${given[@]}" out
 expect "an output nowhere" '!0' 'nowhere is no folder' -- "$tools/mkinitramfs" "${given[@]}" nowhere/x.img

@@ -50,7 +50,7 @@ boots() {
 	machine_has "$node" 'the disk is back after' || machine_failed "$node" "the target's death was not noticed"
 	pi_is_clean "$node"
 	say "ok: $arch on $model: root after $(pi_seconds "$node" 'lunroot: root is') s, and through a kill -9 of the target"
-	machine_end "$node" 60
+	machine_end "$node" 120
 	node_fsck "$node"
 }
 

@@ -7,7 +7,7 @@
 #     pi_dtb         the device tree for QEMU's raspi3b; pi_dtbs: all of them
 #     pi_modules     its lib/modules/VERSION
 #
-# They are shared and never written: lunctl create --from reads them, and who wants one as a drive
+# They are shared and never written: lunctl import reads them, and who wants one as a drive
 # takes a copy (pi_copy FROM TO).
 
 pi_project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

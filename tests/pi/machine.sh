@@ -60,7 +60,7 @@ machines_begin() {
 machine_console_file() { printf '%s\n' "$machine_dir/$1.console"; }
 
 machine_start() { # NAME MODEL KERNEL INITRD APPEND [QEMU OPTION]...
-	local name=$1 model=$2 kernel=$3 initrd=$4 append=$5 line=()
+	local name=$1 model=$2 kernel=$3 initrd=$4 append=$5 line=() mac=${machine_mac:+,mac=$machine_mac}
 	shift 5
 	machines_begin
 	[ -z "${machine_pid[$name]:-}" ] || fail "machine $name runs already"
@@ -69,29 +69,33 @@ machine_start() { # NAME MODEL KERNEL INITRD APPEND [QEMU OPTION]...
 	raspi3b)
 		[ -r "${pi_dtb:-}" ] || fail "raspi3b wants a device tree in pi_dtb"
 		line=(-M raspi3b -accel tcg,thread=single -m 1024 -smp 4 -dtb "$pi_dtb"
-			-device usb-net,netdev=n0)
+			-device "usb-net,netdev=n0$mac")
 		;;
 	raspi0) # a Pi Zero. The kernel's driver of its power domains dies on what QEMU 7.2 has of them.
 		[ -r "${pi_dtb:-}" ] || fail "raspi0 wants a device tree in pi_dtb"
-		line=(-M raspi0 -accel tcg,thread=single -m 512 -dtb "$pi_dtb" -device usb-net,netdev=n0)
+		# Linux reads its timer and says when it shall ring, 15 us later at the least. If QEMU is held up between
+		# the two by a busy machine, the time has passed, and it rings when the counter comes round: 71 minutes
+		# later, with the whole guest asleep. So its time is made of instructions, 8 ns each.
+		line=(-M raspi0 -accel tcg,thread=single -icount shift=3,sleep=on -m 512 -dtb "$pi_dtb" -device "usb-net,netdev=n0$mac")
 		append="$append initcall_blacklist=bcm2835_power_driver_init"
 		;;
 	virt)
 		line=(-M virt -cpu cortex-a53 -accel "tcg,thread=${machine_threads:-multi}" -m "${machine_memory:-1024}" -smp "${machine_smp:-2}"
-			-device virtio-net-pci,netdev=n0,romfile=,id=nic0)
+			-device "virtio-net-pci,netdev=n0,romfile=,id=nic0$mac")
 		;;
 	virt32) # a 32-bit core
 		line=(-M virt,highmem=off -cpu cortex-a15 -accel "tcg,thread=${machine_threads:-multi}"
 			-m "${machine_memory:-512}" -smp "${machine_smp:-1}"
-			-device virtio-net-device,netdev=n0,id=nic0)
+			-device "virtio-net-device,netdev=n0,id=nic0$mac")
 		;;
 	*) fail "no machine model $model" ;;
 	esac
 	[ "${machine_exits:-}" != yes ] || line+=(-no-reboot)
 	[ -z "$initrd" ] || line+=(-initrd "$initrd")
 	: >"$machine_dir/$name.console"
-	qemu-system-aarch64 -name "$name" "${line[@]}" -display none -kernel "$kernel" -append "$append" \
-		-netdev "user,id=n0,net=10.0.2.0/24${machine_forward:-}" \
+	# shellcheck disable=SC2086  # machine_in is several words
+	${machine_in:-} qemu-system-aarch64 -name "$name" "${line[@]}" -display none -kernel "$kernel" -append "$append" \
+		-netdev "${machine_net:-user,id=n0,net=10.0.2.0/24${machine_forward:-}}" \
 		-chardev "file,id=console,path=$machine_dir/$name.console" -serial chardev:console \
 		-qmp "unix:$machine_dir/$name.qmp,server=on,wait=off" \
 		"$@" </dev/null >"$machine_dir/$name.qemu" 2>&1 &

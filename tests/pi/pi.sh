@@ -2,6 +2,7 @@
 #
 #   pi_begin [IMAGE]         artefacts, initramfs ($pi_initrd), lunrootd with the image "base" (default: the
 #                            bare ext4 root)
+#   pi_prepare               of that all but lunrootd and its image
 #   pi_clone NODE            a clone and its settings
 #   pi_boot NODE raspi3b|virt WORDS [QEMU OPTION]...
 #   pi_seconds NODE PATTERN  the kernel's time at the first such line
@@ -20,7 +21,13 @@
 pi_patience=${LUNROOT_TEST_PATIENCE:-3}
 
 pi_begin() {
-	local image cache=${LUNROOT_TEST_CACHE:-$HOME/.cache/lunroot-tests}/busybox-arm64
+	pi_prepare
+	daemon_start
+	ctl import "${1:-$pi_root_img}" base >/dev/null || fail "import"
+}
+
+pi_prepare() {
+	local cache=${LUNROOT_TEST_CACHE:-$HOME/.cache/lunroot-tests}/busybox-arm64
 	need qemu-system-aarch64 mmdebstrap cpio python3
 	daemon_begin
 	pi_artefacts || skip "the arm64 image can't be made"
@@ -31,19 +38,16 @@ pi_begin() {
 		cat "$daemon_dir/build-init.log" >&2
 		fail "lunroot-init does not build"
 	}
+	pi_busybox=$(find "$cache" -path "*bin/busybox" -type f | head -n 1)
+	pi_init=$project/build/init-arm64/lunroot-init
 	pi_initrd=$daemon_dir/initramfs
 	pi_initramfs "$pi_initrd"
-	daemon_start
-	image=${1:-$pi_root_img}
-	ctl import "$image" base >/dev/null || fail "import"
 }
 
 pi_initramfs() { # OUT [OPTION]...
-	local out=$1 busybox
+	local out=$1
 	shift
-	busybox=$(find "${LUNROOT_TEST_CACHE:-$HOME/.cache/lunroot-tests}/busybox-arm64" -path "*bin/busybox" -type f | head -n 1)
-	"$project/tools/mkinitramfs" --modules "$pi_modules" --init "$project/build/init-arm64/lunroot-init" \
-		--busybox "$busybox" --board all "$@" "$out" >"$daemon_dir/mkinitramfs.log" 2>&1 || {
+	"$project/tools/mkinitramfs" --modules "$pi_modules" --init "$pi_init" --busybox "$pi_busybox" --board all "$@" "$out" >"$daemon_dir/mkinitramfs.log" 2>&1 || {
 		cat "$daemon_dir/mkinitramfs.log" >&2
 		fail "mkinitramfs"
 	}
