@@ -32,7 +32,7 @@ while IFS= read -r target; do
 		printf 'repeat: %s %s\n' "$target" "$(ls -t "$findings/$name-"* 2>/dev/null | head -1)"
 		failed=$((failed + 1))
 	fi
-done < <(find "$build/target" "$build/initramfs" "$build/tests" "$build/tools" -name '*_fuzz' -type f -perm -u+x 2>/dev/null | sort)
+done < <(find "$build/target" "$build/initramfs" "$build/boot" "$build/tests" "$build/tools" -name '*_fuzz' -type f -perm -u+x 2>/dev/null | sort)
 
 printf 'fuzz targets: %d good, %d failed\n' "$passed" "$failed"
 [ $((passed + failed)) -gt 0 ] || exit 77
