@@ -39,10 +39,10 @@ void fake_end(struct fake *fake);
 uint8_t fake_byte(uint64_t offset);
 uint64_t fake_now_ms(void);
 
-/* Runs the event loop until it is so, 5 s at most: a busy machine's tests take their time. */
+/* Runs the event loop until it is so, 30 s at most: a busy machine's tests take their time. */
 #define FAKE_AWAIT(fake, condition)                           \
 	do {                                                  \
-		for (uint64_t until_ = fake_now_ms() + 5000;  \
+		for (uint64_t until_ = fake_now_ms() + 30000; \
 		     !(condition) && fake_now_ms() < until_;) \
 			fake_run(fake, 1);                    \
 		assert_true(condition);                       \
@@ -52,7 +52,7 @@ uint64_t fake_now_ms(void);
 void fake_run(struct fake *fake, unsigned ms);
 /* Runs the event loop until something can be read, or for `ms`. */
 bool fake_readable(struct fake *fake, int fd, unsigned ms);
-/* Runs it until so many events came, at most 5 s; the last one. */
+/* Runs it until so many events came, at most 30 s; the last one. */
 const struct fake_event *fake_await_event(struct fake *fake, unsigned count);
 
 #endif

@@ -393,7 +393,7 @@ static void damaged_module_is_named(void **state)
 
 static void tool_that_hangs_is_ended_with_its_children(void **state)
 {
-	struct initramfs_maker *maker = maker_new(700);
+	struct initramfs_maker *maker = maker_new(3000);
 	struct tree *modules = modules_new(true);
 	char path[128];
 	int child = 0;
@@ -401,7 +401,7 @@ static void tool_that_hangs_is_ended_with_its_children(void **state)
 
 	(void)state;
 	write_text("mode", "hang\n", 0644);
-	assert_int_equal(make_fails(maker, modules, &kernel, "not ready within 1 s"), -ETIMEDOUT);
+	assert_int_equal(make_fails(maker, modules, &kernel, "not ready within 3 s"), -ETIMEDOUT);
 	(void)snprintf(path, sizeof(path), "%s/child", folder);
 	file = fopen(path, "r");
 	assert_non_null(file);

@@ -20,7 +20,7 @@
 #include "boot/tftp.h"
 #include "boot/tftp_packet.h"
 
-#define SOON_MS   5000
+#define SOON_MS   30000
 #define NEVER_MS  60
 #define RRQ(text) "\0\1" text "\0octet\0"
 
@@ -271,18 +271,18 @@ static void it_sends_again_when_nothing_comes(void **state)
 	(void)state;
 	begin((struct tftp_config){0});
 	client = client_from(1);
+	/* From before it is sent: who is told of it late doesn't take the wait for a short one. */
+	began = fake_now_ms();
 	ASK(&client, RRQ("big"));
 	hears_data(&client, 1, 512);
-	began = fake_now_ms();
 	hears_data(&client, 1, 512);
 	assert_in_range(fake_now_ms() - began, 90, 4000);
 	acknowledge(&client, 1);
 	hears_data(&client, 2, 512);
-	began = fake_now_ms();
 	for (unsigned i = 0; i < 20; i++)
 		acknowledge(&client, 1);
 	hears_data(&client, 2, 512); /* by the timer, not for the ACKs */
-	assert_in_range(fake_now_ms() - began, 90, 4000);
+	assert_in_range(fake_now_ms() - began, 240, 8000);
 	close(client.fd);
 }
 

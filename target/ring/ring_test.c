@@ -83,12 +83,12 @@ static void timers_body(struct fixture *f)
 	ring_timer_init(&f->timers[0], timer0);
 	ring_timer_init(&f->timers[1], timer1);
 	ring_timer_init(&f->timers[2], timer2);
-	assert_int_equal(ring_timer_arm(f->ring, &f->timers[0], 30), 0);
-	assert_int_equal(ring_timer_arm(f->ring, &f->timers[1], 20), 0);
+	assert_int_equal(ring_timer_arm(f->ring, &f->timers[0], 300), 0);
+	assert_int_equal(ring_timer_arm(f->ring, &f->timers[1], 200), 0);
 	assert_int_equal(ring_timer_arm(f->ring, &f->timers[2], 1), 0);
-	assert_int_equal(ring_timer_arm(f->ring, &f->timers[2], 10), 0);
+	assert_int_equal(ring_timer_arm(f->ring, &f->timers[2], 100), 0);
 	ring_timer_cancel(f->ring, &f->timers[1]);
-	assert_int_equal(ring_timer_arm(f->ring, &f->timers[1], 5), 0);
+	assert_int_equal(ring_timer_arm(f->ring, &f->timers[1], 50), 0);
 }
 
 static void timers_fire_in_order_and_once(void **state)

@@ -350,7 +350,7 @@ static struct iscsi_context *new_session(const char *target)
 	assert_int_equal(iscsi_set_targetname(iscsi, target), 0);
 	assert_int_equal(iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL), 0);
 	iscsi_set_noautoreconnect(iscsi, 1);
-	iscsi_set_timeout(iscsi, 20);
+	iscsi_set_timeout(iscsi, 120);
 	assert_int_equal(iscsi_full_connect_sync(iscsi, t.server.address, 0), 0);
 	forget_attentions(iscsi); /* POWER ON, unless connecting has taken it */
 	return iscsi;

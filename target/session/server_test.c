@@ -503,7 +503,7 @@ static void takeover_waits_for_the_old_write(void **state)
 
 	(void)state;
 	login_with(&old, TEST_PRIVATE, NULL);
-	atomic_store(&test_write_delay_ms, 300);
+	atomic_store(&test_write_delay_ms, 1000);
 	peer_command(&old, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&old, &cmd, data, 512);
 	while (atomic_load(&test_writes_begun) == 0)
@@ -1150,7 +1150,8 @@ static void stop_tells_and_ends(void **state)
 	login.target = t.names[TEST_PRIVATE];
 	assert_int_equal(peer_login(&peer, t.port, &login), 0);
 	peer_clear_attention(&peer);
-	atomic_store(&test_write_delay_ms, 100);
+	atomic_store(&test_write_delay_ms,
+		     700); /* well below the time when a stop drops who is slow */
 	peer_command(&peer, &cmd, 0x2a, WIRE_CMD_FINAL | WIRE_CMD_WRITE, 0, 1);
 	peer_send(&peer, &cmd, data, 512);
 	while (atomic_load(&test_writes_begun) == 0)

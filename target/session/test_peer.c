@@ -218,7 +218,7 @@ void test_server_wait(struct test_server *t)
 {
 	struct pollfd poll_fd = {.fd = t->mailbox.eventfd, .events = POLLIN};
 
-	for (unsigned i = 0; i < 1000 && !t->done; i++) {
+	for (unsigned i = 0; i < 6000 && !t->done; i++) {
 		if (poll(&poll_fd, 1, 10) > 0)
 			mailbox_run(&t->mailbox);
 	}
@@ -315,7 +315,7 @@ int peer_connect(struct peer *peer, uint16_t port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
 	struct sockaddr_in from = {.sin_family = AF_INET};
-	struct timeval timeout = {.tv_sec = 5};
+	struct timeval timeout = {.tv_sec = 30};
 	static unsigned count;
 	const int later = 1;
 

@@ -40,10 +40,10 @@ ctl assign "${names[1]}" --none --address 10.77.9.2 >/dev/null && ctl assign "${
 ctl show "${names[0]}" | grep -q 'address *10.77.3.10' || fail "show does not tell it"
 ! ctl assign "${names[2]}" --address 10.77.9.2 2>"$net_folder/refused" || fail "two nodes with one address"
 grep -q "10.77.9.2 belongs to node ${names[1]}" "$net_folder/refused" || fail "whose address it is, is not said"
-sleep 16 # lunbootd looks at the nodes every 15 s
+sleep 20 # lunbootd looks at the nodes every 15 s
 for _ in $(seq 200); do grep -q 'addresses are given out' "$lunboot_log" && break || sleep 0.1; done
 
-net_start k pis "$net_folder/pis.log" "$pisim" --interface eth0 "${pis[@]}" --deadline 60 --expect "$net_folder/tree" --pis
+net_start k pis "$net_folder/pis.log" "$pisim" --interface eth0 "${pis[@]}" "${patient[@]}" --deadline 180 --expect "$net_folder/tree" --pis
 wait "$net_pid" || fail "not all boot"
 grep -q "^3b+ 1 .* 10.77.3.10 booted" "$net_folder/pis.log" && grep -q "^4 1 .* 10.77.9.2 booted" "$net_folder/pis.log" || {
 	cat "$net_folder/pis.log"
@@ -70,5 +70,5 @@ done
 
 # The board is replaced; the old one's lease has not ended.
 ctl assign "${names[0]}" --mac 02:00:00:00:00:09 >/dev/null || fail "assign"
-sleep 16
+sleep 20
 gets 02:00:00:00:00:09 10.77.3.10 "another board in its node's place"

@@ -190,7 +190,7 @@ got() {
 	local what=$1 file=$2
 	shift 2
 	rm -f "$net_folder/got"
-	timeout 30 "$@" >"$net_folder/output" 2>&1 ||
+	timeout 300 "$@" >"$net_folder/output" 2>&1 ||
 		fail "$what: status $?: $(cat "$net_folder/output")"
 	cmp "$net_folder/got" "$tree/$file" || fail "$what: another file"
 }
@@ -218,7 +218,7 @@ programs() { # NET
 			[ $file = empty ] || got "curl, TFTP, blocks of $blksize, $file" "$file" "${in[@]}" \
 				curl -sf --tftp-blksize $blksize -o "$net_folder/got" "tftp://$server/$file"
 			got "atftp, blocks of $blksize, $file" "$file" "${in[@]}" \
-				atftp --option "blksize $blksize" --option "tsize" --get -r "$file" -l "$net_folder/got" $server
+				atftp --option "blksize $blksize" --option "tsize" --option "timeout 5" --get -r "$file" -l "$net_folder/got" $server
 		done
 	done
 	refused "curl, HTTP" '404' "${in[@]}" curl -sS -f -o "$net_folder/got" "http://$server/not.there"

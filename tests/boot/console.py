@@ -2,7 +2,7 @@
 """Types commands into a boot loader's serial console: console.py SOCKET PROMPT SECONDS COMMAND...
 
 Waits for "Hit any key" and stops the automatic boot; then each command when the prompt is there. All that the machine says goes to
-standard output. Ends with 1 when there is no prompt within that time.
+standard output. Ends with 1 when there is no prompt within that time after the last one.
 """
 import socket
 import sys
@@ -11,6 +11,7 @@ import time
 
 class Console:
     def __init__(self, path, seconds):
+        self.seconds = seconds
         self.deadline = time.monotonic() + seconds
         self.link = socket.socket(socket.AF_UNIX)
         self.unread = ""
@@ -23,6 +24,7 @@ class Console:
                 time.sleep(0.05)
 
     def until(self, text):
+        self.deadline = time.monotonic() + self.seconds
         while text not in self.unread:
             self.link.settimeout(max(0.01, self.deadline - time.monotonic()))
             try:

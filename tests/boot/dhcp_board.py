@@ -101,9 +101,8 @@ def main():
         packet = frame(message(kind, mac, 3, False, ciaddr=address), address, server, 4011)
     begun = time.monotonic()
     sock.sendto(packet, (interface, 0x0800, 0, 0, to))
-    while time.monotonic() < begun + seconds:
-        if not select.select([sock], [], [], max(0, begun + seconds - time.monotonic()))[0]:
-            break
+    # To the end, and what came before it: this process may have slept beyond.
+    while select.select([sock], [], [], max(0, begun + seconds - time.monotonic()))[0]:
         data, (_, protocol, kind_of, _, _) = sock.recvfrom(2048)
         line = None
         if kind_of == 4:  # our own

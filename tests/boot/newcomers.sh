@@ -37,7 +37,7 @@ bootd_stop() {
 }
 pis() { # SECONDS PISIM-OPTIONS...: those that have booted, in $booted
 	net_run n pis "$pisim" --interface eth0 --deadline "$1" --expect "$net_folder/tree" --json "$net_folder/pis.json" \
-		--ramp 200 --rule alone=1 "${@:2}" >"$net_folder/pisim.log" 2>&1
+		--ramp 200 --rule alone=1 "${patient[@]}" "${@:2}" >"$net_folder/pisim.log" 2>&1
 	booted=$(awk '$1 == "all" { print $3 }' "$net_folder/pisim.log")
 }
 # One member of a node: node NAME MEMBER
@@ -47,7 +47,7 @@ node() {
 nodes() { ctl --json ls | python3 -c 'import json, sys; print(*sorted(n["name"] for n in json.load(sys.stdin)["nodes"]))'; }
 await() { # WHAT COMMAND...
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		"${@:2}" && return
 		sleep 0.1
 	done
@@ -74,7 +74,7 @@ echo "ok: without --auto a newcomer waits"
 
 ctl clone base rack-01-x >/dev/null || fail "clone"
 bootd_start auto --auto base --auto-name 'rack-##-x' --auto-max 3
-pis 40 --model 3b=1 --model 4=1 --model 5=1
+pis 180 --model 3b=1 --model 4=1 --model 5=1
 [ "$booted" = 3 ] || fail "not all newcomers boot"
 [ "$(nodes)" = "rack-01-x rack-02-x rack-03-x rack-04-x" ] || fail "other nodes than wanted: $(nodes)"
 for name in rack-02-x rack-03-x rack-04-x; do
@@ -84,7 +84,7 @@ done | sort >"$net_folder/are"
 for pi in pi-3b-1 pi-4-1 pi-5-1; do printf '%s %s\n' "$(serial_of $pi)" "$(mac_of $pi)"; done | sort >"$net_folder/should"
 cut -d' ' -f2 "$net_folder/are" | sort | diff - <(cut -d' ' -f2 "$net_folder/should" | sort) >&2 || fail "other MACs"
 for pi in pi-4-1 pi-5-1; do grep -q "^$(serial_of $pi) $(mac_of $pi)$" "$net_folder/are" || fail "no serial of $pi"; done
-pis 20 --model 4=1
+pis 180 --model 4=1
 [ "$booted" = 1 ] && [ "$(nodes | wc -w)" = 4 ] || fail "who has a node does not boot from it, or gets another"
 echo "ok: each newcomer has a clone of its own, by the name that is free"
 
@@ -145,7 +145,7 @@ ctl clone base by-tail --serial "$(serial_of pi-3bp-1)" >/dev/null || fail "clon
 for pi in 3b-1 3b-sd-1 5-1; do ctl clone base "by-mac-$pi" --mac "$(mac_of "pi-$pi")" >/dev/null || fail "clone"; done
 bootd_start none --dhcp none
 net_run n server grep -qi ':0043 ' /proc/net/udp && fail "it has the port of DHCP"
-pis 40 --model 3b=1 --model 3b+=1 --model 3b-sd=1 --model 4=1 --model 5=1
+pis 180 --model 3b=1 --model 3b+=1 --model 3b-sd=1 --model 4=1 --model 5=1
 [ "$booted" = 5 ] || fail "not all boot from where the router sent them: $(cat "$net_folder/pisim.log")"
 for name in by-serial by-tail by-mac-3b-1 by-mac-3b-sd-1 by-mac-5-1; do
 	await "$name has not booted" has_booted $name
@@ -159,7 +159,7 @@ net_start n server "$net_folder/qemu-io-2.log" qemu-io -f raw -c 'sleep 60000' "
 qemu_io=$net_pid
 await "nobody is logged in to by-serial" state_is by-serial "in use"
 bootd_start anew --dhcp none
-pis 20 --model 4=1
+pis 180 --model 4=1
 [ "$booted" = 1 ] || fail "a Pi that is known by its serial waits for its own login to end"
 kill "$qemu_io" && wait "$qemu_io"
 await "by-serial is still in use" state_is by-serial ready
@@ -176,7 +176,7 @@ pis 3 --model 4=1 --first 2
 [ "$booted" = 0 ] || fail "a Pi that belongs to no node boots"
 await "it is not shown as pending" pending pi-4-2
 ctl adopt "$(serial_of pi-4-2)" as adopted --image base >/dev/null || fail "adopt"
-pis 20 --model 4=1 --first 2
+pis 180 --model 4=1 --first 2
 [ "$booted" = 1 ] || fail "once adopted it does not boot"
 bootd_stop
 echo "ok: a stranger among them waits, and boots once it is adopted"

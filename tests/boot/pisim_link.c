@@ -19,6 +19,7 @@
 
 #define BATCH          64
 #define BATCHES_A_TURN 128 /* then timers have their turn */
+#define STANDSTILL_US  100000
 #define SOCKET_BYTES                                                                \
 	(64 * 1024 * 1024) /* a storm's answers while the machine is busy elsewhere \
 			    */
@@ -45,12 +46,26 @@ bool chance_permille(struct chance *chance, unsigned permille)
 	return permille && chance_below(chance, 1000) < permille;
 }
 
-static uint64_t clock_us(void)
+/* The boards' clock. */
+static uint64_t clock_us(const struct link *link)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - link->stood_us;
+}
+
+/* A machine that stood still: the server could not answer either, so the boards' clocks stood, too,
+ * and their patience is what it was. */
+static void take_off_standstill(struct link *link, uint64_t wake_us, uint64_t *lag_us)
+{
+	uint64_t now_us = clock_us(link);
+
+	if (now_us <= wake_us + STANDSTILL_US)
+		return;
+	link->stood_us += now_us - wake_us;
+	if (now_us - wake_us > *lag_us)
+		*lag_us = now_us - wake_us;
 }
 
 int link_open(struct link *link, const char *interface, uint64_t seed)
@@ -60,7 +75,8 @@ int link_open(struct link *link, const char *interface, uint64_t seed)
 
 	chance_seed(&link->chance, seed);
 	link->fd = -1;
-	link->now_us = interface ? clock_us() : 1;
+	link->stood_us = 0;
+	link->now_us = interface ? clock_us(link) : 1;
 	if (!interface)
 		return 0;
 	address.sll_ifindex = (int)if_nametoindex(interface);
@@ -280,18 +296,21 @@ void link_turn(struct link *link, uint64_t until_us, uint64_t *lag_us)
 		link->count && link->heap[0].at_us < until_us ? link->heap[0].at_us : until_us;
 	struct pollfd poll_fd = {.fd = link->fd, .events = POLLIN};
 	struct timespec wait = {0};
-	int batches = 0;
+	int batches = 0, ready;
 
-	link->now_us = clock_us();
+	link->now_us = clock_us(link);
 	if (wake > link->now_us) {
 		wait.tv_sec = (time_t)((wake - link->now_us) / 1000000);
 		wait.tv_nsec = (long)((wake - link->now_us) % 1000000 * 1000);
 	}
-	if (ppoll(&poll_fd, 1, &wait, NULL) > 0)
+	ready = ppoll(&poll_fd, 1, &wait, NULL);
+	if (wake > link->now_us)
+		take_off_standstill(link, wake, lag_us);
+	if (ready > 0)
 		do
-			link->now_us = clock_us();
+			link->now_us = clock_us(link);
 		while (take_in(link) == BATCH && ++batches < BATCHES_A_TURN);
-	link->now_us = clock_us();
+	link->now_us = clock_us(link);
 	if (link->count && link->heap[0].at_us + *lag_us < link->now_us)
 		*lag_us = link->now_us - link->heap[0].at_us;
 	link_run_due(link);

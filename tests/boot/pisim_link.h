@@ -48,7 +48,8 @@ struct link {
 	struct due *heap;
 	size_t count, room;
 	uint64_t order;
-	uint64_t now_us;
+	uint64_t now_us;   /* of the boards' clock: CLOCK_MONOTONIC without */
+	uint64_t stood_us; /* the time when this process was not let run */
 	uint64_t send_errors;
 	/* A frame arrives at the Pis; whoever asked to be woken is. */
 	void (*on_in)(void *arg, const uint8_t *frame, size_t bytes);

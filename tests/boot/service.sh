@@ -103,7 +103,7 @@ grep -q '^NoNewPrivs:.*1$' "/proc/$bootd_pid/status" || fail "lunbootd may gain 
 firmware() { # FOLDER DEADLINE
 	rm -rf "$1"
 	mkdir "$1"
-	net_run s pis "$pisim" --interface eth0 --model 4=1 --deadline "$2" --save "$1" >"$1.txt" 2>&1
+	net_run s pis "$pisim" --interface eth0 --model 4=1 --rule file-timeout-ms=300000 --deadline "$2" --save "$1" >"$1.txt" 2>&1
 }
 field() { sed -n "s/^$2=//p" "$daemon_dir/$1.txt"; }
 other_gets() { net_run s other curl -sf --max-time 5 "$1" -o "$daemon_dir/stolen"; }
@@ -122,7 +122,7 @@ say "ok: an unknown Pi is shown, and adopted"
 
 boot_machine() { # NAME PATTERN
 	local folder=$daemon_dir/$1.machine kernel
-	firmware "$daemon_dir/$1" 60 || fail "$1: the firmware does not get its files: $(cat "$daemon_dir/$1.txt")"
+	firmware "$daemon_dir/$1" 300 || fail "$1: the firmware does not get its files: $(cat "$daemon_dir/$1.txt")"
 	mkdir "$folder"
 	kernel=$(field "$1" kernel)
 	cp "$daemon_dir/$1/$kernel" "$folder/kernel"

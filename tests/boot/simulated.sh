@@ -24,5 +24,8 @@ simulated_end() {
 	! declare -F at_end >/dev/null || at_end
 	rm -rf "$net_folder"
 }
+# For boards whose patience is not what is tried: who gets what, however slow the machine.
+# shellcheck disable=SC2034  # read by those who source this file
+patient=(--rule bootcode-patience-ms=5000 --rule discovers-rom=20)
 trap simulated_end EXIT
 trap 'exit 143' TERM INT

@@ -43,7 +43,7 @@ server_start() { # OPTIONS...
 	: >"$dir/log" # the ports of the server before are not this one's
 	"$programs/serve_files" "$dir/files" --deny secret --busy later "$@" >"$dir/log" 2>&1 &
 	server_pid=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		read -r _ tftp_port _ http_port <"$dir/log" && [ -n "${http_port:-}" ] && return
 		kill -0 $server_pid 2>/dev/null || break
 		sleep 0.05
@@ -62,17 +62,17 @@ server_fds() { find /proc/$server_pid/fd -mindepth 1 | wc -l; }
 
 # Each gets NAME OUTPUT from $address.
 address=127.0.0.1
-get_curl() { timeout 60 curl -sS -o "$2" "tftp://$address:$tftp_port/$1"; }
-get_curl_1468() { timeout 60 curl -sS --tftp-blksize 1468 -o "$2" "tftp://$address:$tftp_port/$1"; }
-get_curl_plain() { timeout 60 curl -sS --tftp-no-options -o "$2" "tftp://$address:$tftp_port/$1"; }
-get_hpa() { timeout 60 tftp -m binary $address "$tftp_port" -c get "$1" "$2"; }
-get_atftp() { timeout 60 atftp --option "timeout 1" -g -r "$1" -l "$2" $address "$tftp_port"; }
+get_curl() { timeout 600 curl -sS -o "$2" "tftp://$address:$tftp_port/$1"; }
+get_curl_1468() { timeout 600 curl -sS --tftp-blksize 1468 -o "$2" "tftp://$address:$tftp_port/$1"; }
+get_curl_plain() { timeout 600 curl -sS --tftp-no-options -o "$2" "tftp://$address:$tftp_port/$1"; }
+get_hpa() { timeout 600 tftp -m binary $address "$tftp_port" -c get "$1" "$2"; }
+get_atftp() { timeout 600 atftp --option "timeout 5" -g -r "$1" -l "$2" $address "$tftp_port"; }
 get_atftp_window() {
-	timeout 60 atftp --option "timeout 1" --option "blksize 1428" --option "windowsize 16" -g -r "$1" -l "$2" $address "$tftp_port"
+	timeout 600 atftp --option "timeout 5" --option "blksize 1428" --option "windowsize 16" -g -r "$1" -l "$2" $address "$tftp_port"
 }
-get_busybox() { timeout 60 busybox tftp -g -r "$1" -l "$2" $address "$tftp_port"; }
-get_busybox_1468() { timeout 60 busybox tftp -g -b 1468 -r "$1" -l "$2" $address "$tftp_port"; }
-get_http() { timeout 60 curl -sS -o "$2" "http://$address:$http_port/$1"; }
+get_busybox() { timeout 600 busybox tftp -g -r "$1" -l "$2" $address "$tftp_port"; }
+get_busybox_1468() { timeout 600 busybox tftp -g -b 1468 -r "$1" -l "$2" $address "$tftp_port"; }
+get_http() { timeout 600 curl -sS -o "$2" "http://$address:$http_port/$1"; }
 arrives() { # CLIENT NAME
 	local got=$dir/got-$1
 	rm -f "$got"
@@ -122,7 +122,8 @@ say "ok: text asked for as netascii"
 refused() { # WHAT STATUS CURL-ARGUMENTS...
 	local what=$1 wanted=$2
 	shift 2
-	timeout 2 curl -sS -o /dev/null "$@" 2>"$dir/client"
+	# Silence is heard for two seconds; a word may come late.
+	timeout $([ "$wanted" = 124 ] && echo 2 || echo 20) curl -sS -o /dev/null "$@" 2>"$dir/client"
 	local status=$?
 	[ $status = "$wanted" ] || { cat "$dir/client" >&2 && fail "$what: status $status instead of $wanted"; }
 	say "ok: refused: $what"

@@ -41,7 +41,7 @@ bootd_start() { # NAME OPTIONS...
 }
 bootd_runs() {
 	net_await u server 69 || fail "lunbootd does not start"
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		grep -q 'is ready' "$log" && return
 		sleep 0.05
 	done
@@ -52,7 +52,7 @@ ended() { # PID
 }
 said() { grep -q "$1" "$log" || fail "it does not say: $1"; }
 pi_boots() {
-	net_run u pis "$pisim" --interface eth0 --model 4=1 --deadline 30 >"$net_folder/pisim.log" 2>&1 || fail "the Pi does not boot"
+	net_run u pis "$pisim" --interface eth0 --model 4=1 --deadline 180 >"$net_folder/pisim.log" 2>&1 || fail "the Pi does not boot"
 }
 
 # --- lunrootd has a user of its own ---
@@ -110,6 +110,7 @@ echo "ok: root stays where lunrootd is root, which is said once"
 
 # --- a lunrootd that hangs ---
 
+trap 'kill -CONT "$rootd_pid"; simulated_end' EXIT
 kill -STOP "$rootd_pid"
 bootd_start hanging --user root
 bootd_runs

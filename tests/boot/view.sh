@@ -89,8 +89,8 @@ cmp "$dir/conf/etc/lunroot/node.conf" "$dir/node.conf" || fail "other settings"
 # --- a machine that is given them ---
 
 machine_start pi virt "$dir/boot/kernel8.img" "$dir/boot/lunroot.img" "$(cat "$dir/boot/cmdline.txt")"
-machine_wait pi 'Linux version '"$version" 120
-machine_wait pi 'lunroot: .*10\.0\.2\.2' 120
+machine_wait pi 'Linux version '"$version" 600
+machine_wait pi 'lunroot: .*10\.0\.2\.2' 600
 ! machine_has pi 'lunroot: .*(node\.conf, line|is wrong|no wired network)' || machine_failed pi "its settings or its modules are wrong"
 machine_console pi | grep -a 'lunroot:' | head -5 | sed 's/^/    /'
 machine_stop pi

@@ -203,11 +203,11 @@ write_script() {
 
 await() { # COMMAND... that comes to succeed
 	local i
-	for ((i = 0; i < 200; i++)); do
+	for ((i = 0; i < 1200; i++)); do
 		"$@" 2>/dev/null && return
 		sleep 0.05
 	done
-	fail "not within ten seconds: $*"
+	fail "not within a minute: $*"
 }
 
 # All of them logged in: an initiator that never was gives up at once.

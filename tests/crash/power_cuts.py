@@ -439,13 +439,15 @@ class Stories:
         with self.begin_writing(chance) as records:
             stat = os.statvfs(t.state)
             self.forget("space", stat.f_blocks - stat.f_bfree + n)
-            self.clients_begin(chance, records, "--seconds", 3, "--discard-percent", 0)
-            deadline = time.monotonic() + 15
+            cut = chance.randrange(2)
+            # Who is cut off is still writing then, however slow the machine.
+            self.clients_begin(chance, records, "--seconds", 60 if cut else 10, "--discard-percent", 0)
+            deadline = time.monotonic() + 50
             while not any(node["luns"][0]["no_space"] for node in t.ls()["nodes"]):
                 if not self.clients_run() or time.monotonic() > deadline:
                     raise Broken("no alarm, or a client gave up")
                 time.sleep(0.05)
-            if chance.randrange(2):
+            if cut:
                 time.sleep(chance.random())
                 self.lose_power(chance.getrandbits(32))
                 self.clients_end(7)

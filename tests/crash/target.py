@@ -44,9 +44,12 @@ def plain(value):
 
 
 def free_port():
-    """Below those that the kernel gives to connections: it must stay free while lunrootd is away."""
+    """Below those that the kernel gives to connections: it must stay free while lunrootd is away. Another test's ports have
+    links (tests/hostile/daemon.sh)."""
     while True:
         port = random.randrange(20000, 30000)
+        if os.path.islink(f"/dev/shm/lunroot-port-{port}"):
+            continue
         with socket.socket() as s:
             if s.connect_ex(("127.0.0.1", port)) != 0:
                 return port

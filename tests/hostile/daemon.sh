@@ -42,11 +42,14 @@ skip() {
 	exit 77
 }
 
-# A TCP port of 127.0.0.1 that nobody listens on now.
+# A TCP port of 127.0.0.1 that nobody listens on now. It is this test's until it ends, also while its daemon is away: a link
+# in /dev/shm names the test's process.
 free_port() {
-	local port
+	local port claim
 	while :; do
-		port=$((20000 + RANDOM % 10000))
+		port=$((20000 + RANDOM % 10000)) claim=/dev/shm/lunroot-port-$port
+		kill -0 "$(readlink "$claim")" 2>/dev/null || rm -f "$claim"
+		ln -s $$ "$claim" 2>/dev/null || continue
 		grep -qi ":$(printf %04X "$port") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6 || break
 	done
 	printf '%s\n' "$port"
@@ -60,6 +63,7 @@ daemon_cleanup() {
 		kill -KILL "$daemon_pid" 2>/dev/null
 		wait "$daemon_pid" 2>/dev/null
 	fi
+	find /dev/shm -maxdepth 1 -name 'lunroot-port-*' -lname $$ -delete
 	[ -z "$daemon_dir" ] || rm -rf "$daemon_dir"
 	[ -z "$daemon_state" ] || rm -rf "$daemon_state"
 }
@@ -110,11 +114,11 @@ ctl() {
 }
 
 daemon_try() {
-	local i
+	local end=$((SECONDS + 60)) # it may wait for the port and the locks of one that was killed
 	"$lunrootd" --state "$daemon_dir/state" --run "$daemon_dir/run" --portal "$daemon_portal" \
 		--foreground "$@" >>"$daemon_dir/log" 2>&1 &
 	daemon_pid=$!
-	for i in $(seq 200); do
+	while [ $SECONDS -lt $end ]; do
 		if ctl ls >/dev/null 2>&1; then
 			return 0
 		fi

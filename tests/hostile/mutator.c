@@ -75,7 +75,7 @@ static struct {
 	uint64_t count, seed;
 	bool only_set, mild;
 	char only[32];
-} options = {.worker_count = 6, .seconds_max = 600, .stall_ms_max = 5000, .count = 10000};
+} options = {.worker_count = 6, .seconds_max = 600, .stall_ms_max = 10000, .count = 10000};
 
 static atomic_ullong pdus_sent, connections, logins, logins_failed, pings, target_closed;
 static atomic_ullong kind_counts[KIND_COUNT];
@@ -1142,7 +1142,7 @@ static void run_greedy(struct worker *w, enum kind kind)
 		sessions[open_count++] = w->speaker;
 	}
 	/* Longer than the witness may wait. */
-	for (unsigned i = 0; i < 65 && !atomic_load(&stop); i++)
+	for (unsigned i = 0; i < 115 && !atomic_load(&stop); i++)
 		usleep(100000);
 	for (unsigned i = 0; i < open_count; i++)
 		speaker_done(&sessions[i], percent(w, 70));

@@ -75,9 +75,12 @@ ctl ls >/dev/null || fail "the control socket no longer answers"
 mutate 1000000000 >/dev/null 2>&1 &
 mutator_pid=$!
 sleep 1.5
-begin=$SECONDS
+patience_ms=6000
+daemon_is_sanitized && patience_ms=30000 # it looks for leaks, beside all that sends
+begin=${EPOCHREALTIME/[.,]/}
 daemon_kill TERM || fail "SIGTERM ended it with status $?"
-[ $((SECONDS - begin)) -le 6 ] || fail "SIGTERM took $((SECONDS - begin)) s"
+took_ms=$(((${EPOCHREALTIME/[.,]/} - begin) / 1000))
+[ $took_ms -le $patience_ms ] || fail "SIGTERM took $took_ms ms"
 wait "$mutator_pid" # its witness has lost its target, so it ends by itself
 daemon_log_is_clean || fail "the log tells of a bug at the end"
 say "hostile peers: $count PDUs, the daemon lives and the witness noticed nothing"

@@ -94,7 +94,7 @@ name_is 10.77.0.1
 reports_begin ip netns exec "$netns"
 root_path "iscsi:10.77.0.1:6:$port:0:$iqn2;report=10.77.0.1:$reports_port/$reports_token"
 router_start
-start pi-02 "t="
+start pi-02 "t=write3" # its keeper must come to see that init runs
 node_await pi-02 'eth0: 10.77.0.[0-9]* from DHCP server 10.77.0.1' 20
 boots pi-02 "all from DHCP's root path"
 reports_are 'start .*' 'network eth0 10\.77\.0\.[0-9]+' "login 10\.77\.0\.1 port $port" 'disk sda .*' 'root ext4 /dev/sda' \
@@ -152,7 +152,7 @@ router_start
 
 # The system brings its own DHCP client.
 start pi-02 "t=dhcp"
-node_await pi-02 'UDHCPC ' 45
+node_await pi-02 'RESULT ' 60
 node_shown pi-02 'the system has a DHCP client of its own' || node_fail pi-02 "it does not say so"
 node_shown pi-02 'UDHCPC 0' || node_fail pi-02 "ours goes on"
 node_shown pi-02 'ADDRESS .*10\.77\.0\.' || node_fail pi-02 "the address is gone"

@@ -15,7 +15,8 @@ ctl clone base pi-01 >/dev/null || fail "clone"
 node_conf pi-01
 # All but 6 MiB is somebody else's.
 fallocate -l $(($(df --output=avail -B1 "$small" | tail -1) - 6 * 1048576)) "$small/ballast" || fail "ballast"
-node_start pi-01 "t=write20"
+# The kernel would tell that somebody waits for more than two minutes.
+node_start pi-01 "t=write20 sysctl.kernel.hung_task_timeout_secs=0"
 node_await pi-01 'STEP 4 ' 30
 for ((i = 0; i < 300; i++)); do
 	ctl --json show pi-01 | member luns.0.no_space | grep -q true && break

@@ -100,7 +100,11 @@ node_start() {
 	node_pid[$node]=$!
 }
 
-node_shown() { grep -a -q -e "$2" "$daemon_dir/$1.console" 2>/dev/null; }
+# In whole lines: one that is being written may not have its end yet.
+node_shown() {
+	local console=$daemon_dir/$1.console
+	head -n "$(wc -l <"$console")" "$console" 2>/dev/null | grep -a -q -e "$2"
+} 2>/dev/null
 
 node_fail() { # NODE WHAT
 	tail -n 40 "$daemon_dir/$1.console" 2>/dev/null | tr -d '\r' >&2
@@ -138,9 +142,14 @@ node_await_end() {
 
 node_link() {
 	python3 - "$daemon_dir/$1.qmp" "$2" <<-'END' || fail "$1: QMP set_link"
-		import json, socket, sys
-		s = socket.socket(socket.AF_UNIX)
-		s.connect(sys.argv[1])
+		import json, socket, sys, time
+		for _ in range(600):
+		    try:
+		        s = socket.socket(socket.AF_UNIX)
+		        s.connect(sys.argv[1])
+		        break
+		    except OSError:  # QEMU has only begun
+		        time.sleep(0.1)
 		f = s.makefile("rw")
 		f.readline()
 		for command in ({"execute": "qmp_capabilities"},

@@ -3,7 +3,8 @@
 #   reports_begin [COMMAND...]      listens on a port of its own, $reports_port; a guest behind slirp knows this machine as
 #                                   10.0.2.2. COMMAND is what runs the listener: ip netns exec NS
 #   reports_await PATTERN SECONDS   until there is such an event: "SEQUENCE EVENT[ TEXT]", an extended regular expression
-#   reports_are PATTERN...          the events are, once as many have come, these, "EVENT[ TEXT]", in this order, from 1 on
+#   reports_are PATTERN...          the events are, once as many have come, these, "EVENT[ TEXT]", in this order; on a slow machine
+#                                   there may be some of waiting for a carrier, a lease or the disk between them
 #   reports_are_numbered            no number is missing
 #   reports_are_repeated            most came three times, none more often
 #   reports_of EVENT                their texts
@@ -44,7 +45,7 @@ reports_begin() {
 	reports_pid=$!
 	: >"$reports_file"
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		[ ! -s "$reports_file.port" ] || break
 		sleep 0.1
 	done
@@ -70,14 +71,18 @@ reports_await() {
 	reports_fail "no such report in $(($2 * reports_patience)) s: $1"
 }
 
+reports_without_waits() {
+	sort -n "$reports_file" | grep -Ev '^[0-9]+ waiting (no wired network interface|no disk yet: |([a-z0-9]+: )?no (carrier|lease))' | cut -d ' ' -f 2-
+}
 reports_are() {
 	local number=0 pattern i
-	for ((i = 0; i < 10 * reports_patience && $(wc -l <"$reports_file") < $#; i++)); do sleep 0.1; done
+	for ((i = 0; i < 10 * reports_patience && $(reports_without_waits | wc -l) < $#; i++)); do sleep 0.1; done
+	reports_are_numbered
 	for pattern in "$@"; do
 		number=$((number + 1))
-		grep -Exq -e "$number $pattern" "$reports_file" || reports_fail "report $number is not: $pattern"
+		reports_without_waits | sed -n "${number}p" | grep -Exq -e "$pattern" || reports_fail "step $number is not: $pattern"
 	done
-	[ "$(wc -l <"$reports_file")" = $number ] || reports_fail "more than $number reports"
+	[ "$(reports_without_waits | wc -l)" = $number ] || reports_fail "more than $number steps"
 }
 
 reports_are_numbered() {

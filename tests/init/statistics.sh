@@ -67,7 +67,7 @@ mke2fs -q -F -t ext4 -d "$daemon_dir/root-tree" "$daemon_dir/statistics.img" >/d
 ctl import "$daemon_dir/statistics.img" statistics >/dev/null && ctl clone statistics pi-01 >/dev/null || fail "clone"
 node_conf pi-01
 restarts=$(by_mode 3 6 20)
-node_start pi-01 "t=statistics$((restarts * 3))"
+node_start pi-01 "t=statistics$((restarts * 6))"
 node_await pi-01 'STATISTICS of session 2' 30
 node_await pi-01 'STEP 2 ' 30
 for ((i = 1; i <= restarts; i++)); do
@@ -77,7 +77,7 @@ for ((i = 1; i <= restarts; i++)); do
 	await_login "$before" 60 || node_fail pi-01 "not back after restart $i"
 	sleep 1
 done
-node_await pi-01 'RESULT' 90
+node_await pi-01 'RESULT' 180
 node_shown pi-01 'RESULT ok' || node_fail pi-01 "it failed"
 node_await_end pi-01 20
 node_dmesg_is_clean pi-01

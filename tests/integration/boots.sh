@@ -73,6 +73,7 @@ next_is 'power pi-08 off and on, or wait: it asks again within 60 s'
 ctl ls --pending | grep -q 5b154510 && fail "it still waits"
 said '^00000000000000a1 .*under way: asked for an address' boots pi-08
 
+started=$(date +%s)
 # Several images: one has to be named. Without "as", by MAC; an old Pi.
 ctl import "$daemon_dir/base.img" other >/dev/null || fail "import"
 api PUT /v1/boots/00000000000000a2 '{"serial":"b66c4c16","mac":"b8:27:eb:6c:4c:16","model":"Raspberry Pi 3B"}' >/dev/null

@@ -48,14 +48,14 @@ found "of nothing" 1 'nothing' 'cure:' -- check nothing
 header=$(layer header)
 flip "$header" 200
 exec {hold}> >(qemu-io -f raw "$(url header)" >/dev/null 2>&1)
-for ((i = 0; i < 50; i++)); do ctl show header | grep -q '^state *in use' && break; sleep 0.1; done
-[ $i -lt 50 ] || fail "nobody is logged in"
+for ((i = 0; i < 600; i++)); do ctl show header | grep -q '^state *in use' && break; sleep 0.1; done
+[ $i -lt 600 ] || fail "nobody is logged in"
 found "a header's copy, of a node in use" 4 "^mendable node header: .*$header" 'cure: .*lunctl check header --repair' '1 mendable' -- check
 found "it is not mended while it is in use" 4 '^note .*node header is in use' '^mendable' -- check header --repair
 reads bystander 0xa1 0 1M || fail "the bystander does not read what it wrote"
 exec {hold}>&-
-for ((i = 0; i < 200; i++)); do ctl show header | grep -q '^state *ready' && break; sleep 0.1; done
-[ $i -lt 200 ] || fail "still logged in"
+for ((i = 0; i < 600; i++)); do ctl show header | grep -q '^state *ready' && break; sleep 0.1; done
+[ $i -lt 600 ] || fail "still logged in"
 found "it is mended" 4 "^mended +node header: .*$header" '1 mended' -- check header --repair
 found "it is whole" 0 'nothing is wrong' -- check header
 reads header 0xa1 0 1M && reads header 0xa3 4M 1M || fail "header does not read what it wrote"

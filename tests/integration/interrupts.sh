@@ -42,6 +42,17 @@ interrupt() {
 	[ $status = "$2" ] || fail "$1: status $status instead of $2: $(cat out)"
 	[ $((SECONDS - before)) -le 10 ] || fail "$1: it took $((SECONDS - before)) s"
 }
+# lunrootd has answered: the job is there, and what was begun waits for it. One that was given up may be there still, so it is
+# asked for by its words: await_job KIND WORDS
+await_job() {
+	local i
+	for ((i = 0; i < 3000; i++)); do
+		ctl jobs 2>/dev/null | grep -E "^[0-9]+ +$1 +running .*$2" >/dev/null && return
+		kill -0 $running 2>/dev/null || return 0 # whoever needs it looks
+		sleep 0.02
+	done
+	fail "no job: $1 $2"
+}
 stop() { kill -STOP "$daemon_pid" || fail "kill"; }
 go_on() { kill -CONT "$daemon_pid" || fail "kill"; }
 
@@ -100,7 +111,6 @@ expect_ctl "jobs --cancel of none" 1 'no job 9999' 'cure: lunctl jobs' -- jobs -
 expect_ctl "jobs --cancel of no number" 2 'no number of a job' -- jobs --cancel x/y
 
 # --- a daemon that hangs ---
-ctl clone base pi-02 >/dev/null || fail "clone"
 for verb in "promote pi-01 gold" "export pi-01 hung.img"; do
 	stop
 	# shellcheck disable=SC2086
@@ -113,8 +123,9 @@ for verb in "promote pi-01 gold" "export pi-01 hung.img"; do
 	say "ok: $verb is interrupted while nobody answers"
 	ctl ls >/dev/null || fail "ls"
 done
+ctl clone base pi-02 --size 128G >/dev/null || fail "clone" # its export doesn't end while somebody looks
 begin export pi-02 hung.img
-sleep 0.1
+await_job export 'export of pi-02'
 stop
 sleep 0.1
 interrupt "an export under way" 1
@@ -123,10 +134,7 @@ grep -q 'job [0-9]* may still be carried out' out || fail "it does not say that 
 go_on
 head -c 300M /dev/urandom >big.img
 begin import big.img big --force
-for i in $(seq 500); do
-	ls -A state/images | grep -q new && break
-	sleep 0.01
-done
+await_job import big
 stop
 sleep 0.3
 if kill -0 $running 2>/dev/null; then

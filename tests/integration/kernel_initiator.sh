@@ -22,7 +22,7 @@ print(value)' "$1"; }
 console=$daemon_dir/console
 
 boot() { # MODE USER SECRET MUTUAL-USER MUTUAL-SECRET
-	timeout 300 qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 512 -smp 1 -display none -serial stdio \
+	timeout 900 qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 512 -smp 1 -display none -serial stdio \
 		-no-reboot -kernel "$daemon_dir/vmlinuz" -initrd "$daemon_dir/initrd" \
 		-netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile= \
 		-append "$pc_kernel quiet panic=-1 t_mode=$1 t_port=${daemon_portal##*:} t_target=$(field iqn) t_initiator=$(field initiator) t_user=$2 t_secret=$3 t_muser=$4 t_msecret=$5" \
@@ -56,11 +56,12 @@ say "a wrong secret is refused, and the log says so"
 boot restart "$user" "$secret" "" "" &
 guest=$!
 for dies_at in 10 30; do
-	for _ in $(seq 600); do
+	for _ in $(seq 3000); do
 		grep -a -q "STEP wrote $dies_at" "$console" && break
 		kill -0 $guest 2>/dev/null || break
 		sleep 0.1
 	done
+	grep -a -q "STEP wrote $dies_at" "$console" || { tail -60 "$console"; fail "the guest does not come to write"; }
 	daemon_kill KILL
 	sleep 3
 	daemon_start

@@ -90,7 +90,7 @@ print(json.dumps(value) if isinstance(value, (dict, list, bool)) else value)' "$
 # The log has come to hold a line like this.
 await_log() { # PATTERN
 	local i
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		grep -Eqi -e "$1" "$daemon_dir/log" && return
 		sleep 0.1
 	done

@@ -67,10 +67,11 @@ qemu-io -f raw "$(url uno)" <"$daemon_dir/commands" >"$daemon_dir/qemu-io" 2>&1 
 client=$!
 exec 9>"$daemon_dir/commands"
 say 'write -P 0x77 20M 4M' >&9
-for _ in $(seq 100); do
-	grep -q '^wrote' "$daemon_dir/qemu-io" && break
+for _ in $(seq 600); do
+	grep -q 'wrote 4194304' "$daemon_dir/qemu-io" && break
 	sleep 0.1
 done
+grep -q 'wrote 4194304' "$daemon_dir/qemu-io" || fail "it does not write: $(cat "$daemon_dir/qemu-io")"
 expect_ctl "a node in use is not removed" 1 'in use' 'cure' -- rm uno
 expect_ctl "a node in use is not renamed" 1 'in use' -- rename uno one
 begin=${EPOCHREALTIME/[.,]/}

@@ -80,7 +80,7 @@ session() { # COMMAND: in the session that stays logged in
 	local _
 	asked=$((asked + 1))
 	printf '%s\n' "$1" >&9
-	for _ in $(seq 200); do # until it asks for the next one
+	for _ in $(seq 1200); do # until it asks for the next one
 		[ "$(grep -o 'qemu-io>' session | wc -l)" -gt $asked ] && return
 		sleep 0.05
 	done
@@ -205,6 +205,11 @@ fi
 (ulimit -f 4096 && ctl export pi-01 large.img --snapshot s8 2>/dev/null >/dev/null) && fail "an export that can't be written worked"
 [ ! -e large.img ] || fail "what could not be written stays"
 ctl export pi-01 - --snapshot s8 2>/dev/null | head -c 1M >/dev/null
+# Nobody waits for that job any more: it ends when it finds nobody to write to.
+for ((i = 0; i < 1500; i++)); do
+	ctl jobs 2>/dev/null | grep -E '^[0-9]+ +export +running' >/dev/null || break
+	sleep 0.02
+done
 expect_ctl "promote" 0 'image gold: ext4' 'next: lunctl clone gold' -- promote pi-01 gold --snapshot s8
 cmp out.img state/images/gold.img || fail "the image is not the snapshot's content"
 expect_ctl "promote to a name that is taken" 1 'gold' 'cure:' -- promote pi-01 gold
@@ -244,7 +249,10 @@ kernel_part() {
 	qemu-storage-daemon --blockdev "driver=iscsi,node-name=disk,transport=tcp,portal=$daemon_portal,target=iqn.2026-11.local.lunroot:pi-03,lun=0,initiator-name=iqn.2026-11.local:test" \
 		--export "type=fuse,id=e,node-name=disk,mountpoint=$daemon_dir/disk,writable=on" >storage 2>&1 &
 	storage=$!
-	for i in $(seq 50); do [ "$(stat -c %s disk)" = $((32 << 20)) ] && break; sleep 0.1; done
+	for i in $(seq 600); do
+		[ "$(stat -c %s disk)" != $((32 << 20)) ] && kill -0 $storage 2>/dev/null || break
+		sleep 0.1
+	done
 	# In a mount namespace of its own: nothing is left mounted if this is killed.
 	unshare -m bash -c '
 		set -e
@@ -261,12 +269,12 @@ kernel_part() {
 			rm -rf mnt/d1*
 		done' >load 2>&1 &
 	loader=$!
-	for i in $(seq 50); do
+	for i in $(seq 600); do
 		[ -e state-of-load ] && break
 		kill -0 $loader 2>/dev/null || break
 		sleep 0.1
 	done
-	[ -e state-of-load ] || { kill $storage 2>/dev/null; wait $storage; say "(no loop mount here: $(cat load storage))"; return; }
+	[ -e state-of-load ] || { touch stop; wait $loader; kill $storage 2>/dev/null; wait $storage; say "(no loop mount here: $(cat load storage))"; return; }
 	for i in $(seq "$(by_mode 3 8 60)"); do
 		sleep 0.5
 		ctl snapshot pi-03 "live$i" >/dev/null || fail "snapshot under load"

@@ -47,11 +47,7 @@ done
 
 # --- below the reserve ---
 leave 10
-for ((i = 0; i < 50; i++)); do
-	grep -q 'less than the reserve' "$daemon_dir/log" && break
-	sleep 0.1
-done
-grep -q 'MiB are free, less than the reserve of 16.0 MiB' "$daemon_dir/log" || fail "the log does not tell"
+await_log 'MiB are free, less than the reserve of 16\.0 MiB'
 expect_ctl "clone" 1 "node pi-02 can't be made: 10\.0 MiB are free in $state, and 16\.0 MiB are reserved" 'cure: free space' \
 	-- clone base pi-02
 expect_ctl "import" 1 "image x can't be made" 'cure: free space' -- import "$daemon_dir/base.img" x --force

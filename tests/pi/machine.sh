@@ -107,8 +107,10 @@ machine_start() { # NAME MODEL KERNEL INITRD APPEND [QEMU OPTION]...
 
 machine_alive() { [ -n "${machine_pid[$1]:-}" ] && kill -0 "${machine_pid[$1]}" 2>/dev/null; }
 
+# In whole lines: one that is being written may not have its end yet.
 machine_console() {
-	tail -c "+$((machine_skip_bytes[$1] + 1))" "$machine_dir/$1.console" | tr -d '\r'
+	local console=$machine_dir/$1.console
+	head -n "$(wc -l <"$console")" "$console" | tail -c "+$((machine_skip_bytes[$1] + 1))" | tr -d '\r'
 }
 machine_has() { machine_console "$1" | grep -aEq -e "$2"; }
 machine_count() { machine_console "$1" | grep -aEc -e "$2"; }
