@@ -265,7 +265,9 @@ static void use_disk(void)
 		return;
 	}
 	require(submit(disk, STORE_WRITE, at, bytes, data) == 0);
-	require(submit(disk, STORE_WRITE, STORE_SECTOR_BYTES, STORE_SECTOR_BYTES, data) == 0);
+	if (disk->size_bytes >= (uint64_t)2 * STORE_SECTOR_BYTES)
+		require(submit(disk, STORE_WRITE, STORE_SECTOR_BYTES, STORE_SECTOR_BYTES, data) ==
+			0);
 	require(submit(disk, STORE_DISCARD, at, STORE_SECTOR_BYTES, NULL) == 0);
 	memset(data, 0, STORE_SECTOR_BYTES);
 	require(submit(disk, STORE_FLUSH, 0, 0, NULL) == 0);
