@@ -294,8 +294,10 @@ static void settings_complete(struct boot *boot)
 			(void)kill(boot->net.udhcpc_pid, SIGUSR1);
 			asked_ms = now_ms();
 		}
-		if (!boot->is_step && lease_read(&boot->lease) == 0 && boot->lease.root_path[0])
+		if (!boot->is_step && lease_read(&boot->lease) == 0 && boot->lease.root_path[0]) {
 			boot->root_path = boot->lease.root_path;
+			boot->dhcp_server = boot->lease.server;
+		}
 	}
 	trouble_over(boot);
 	if (!report_where(boot))
@@ -304,11 +306,15 @@ static void settings_complete(struct boot *boot)
 
 /* --- the network --- */
 
-static bool needs_no_lease(const struct boot *boot)
+static bool needs_lease(const struct boot *boot)
 {
+	bool told = boot->settings.portal_count > 0 && boot->settings.target[0];
+
+	/* The address is there; who serves the disk may have to be asked for. */
+	if (boot->net.configured)
+		return !told && boot->net.udhcpc_pid > 0;
 	/* An IPv6 portal is reached by what the router announces. */
-	return boot->settings.portal_count > 0 && boot->settings.target[0] &&
-	       strchr(boot->settings.portals[0].host, ':') != NULL;
+	return !told || !strchr(boot->settings.portals[0].host, ':');
 }
 
 static void network_up(struct boot *boot)
@@ -347,7 +353,7 @@ static void address_await(struct boot *boot)
 {
 	char address[INET_ADDRSTRLEN];
 
-	if (!boot->net.configured && !needs_no_lease(boot))
+	if (needs_lease(boot))
 		lease_await(boot);
 	net_address(&boot->net, address, sizeof(address));
 	report(REPORT_NETWORK, "%s%s%s", boot->net.interface, address[0] ? " " : "", address);

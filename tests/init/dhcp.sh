@@ -103,6 +103,28 @@ say "ok: what happened before DHCP said whom to tell is told, too"
 root_path "iscsi:::$port::$iqn2"
 start pi-02 "t="
 boots pi-02 "a root path without a server: it is the DHCP server"
+# As after the kernel's own ip=dhcp, which Debian's kernels can't do: the address is set when lunroot-init begins.
+mkdir -p "$daemon_dir/own/etc"
+cp "$node_init" "$daemon_dir/own/etc/real-init"
+cat >"$daemon_dir/own/init" <<'END'
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys
+/bin/busybox mount -t proc proc /proc
+while read -r module; do /bin/busybox insmod /lib/modules/"$module"; done </etc/lunroot/modules 2>/dev/null
+/bin/busybox ip link set eth0 up
+printf '#!/bin/busybox sh\n[ "$1" != bound ] || /bin/busybox ip addr add "$ip/$mask" dev eth0\n' >/etc/ask
+/bin/busybox chmod 755 /etc/ask
+/bin/busybox udhcpc -i eth0 -n -q -t 20 -T 1 -s /etc/ask
+/bin/busybox umount /proc
+exec -a /init /etc/real-init "$@"
+END
+chmod 755 "$daemon_dir/own/init"
+(cd "$daemon_dir/own" && find . -mindepth 1 | cpio -o -H newc --quiet) >"$daemon_dir/pi-02.cpio" || fail "cpio"
+start pi-02 "t="
+boots pi-02 "an address that is set already, and a root path without a server"
+node_shown pi-02 'the kernel has set its address' || node_fail pi-02 "it did not see its address"
+! node_shown pi-02 'no target address' || node_fail pi-02 "it asks for what it is about to be told"
+rm "$daemon_dir/pi-02.cpio"
 root_path "iscsi:10.77.0.1::$port::$iqn1;user=$(node_field pi-01 credentials.user);secret=$(node_field pi-01 credentials.secret);hostname=kitchen"
 start pi-01 "t="
 node_await pi-01 'HOST kitchen' 30
