@@ -25,6 +25,22 @@ has pi-01 'eth0: 10.0.2.15 from DHCP server 10.0.2.2' 'logged in to iqn.2026-11.
 node_fsck pi-01
 say "ok: mutual CHAP, root, init with its arguments, the keeper stays; e2fsck is clean"
 
+# Modules as a distribution has them, compressed: by a kernel that unpacks them, or by busybox.
+version=${node_modules##*/} packed=$daemon_dir/packed/lib/modules/${node_modules##*/} i=0
+mkdir -p "$packed"
+cp "$node_modules"/modules.{builtin,builtin.modinfo,order} "$packed"
+while read -r module; do
+	i=$((i + 1))
+	mkdir -p "$packed/${module%/*}"
+	xz -0 --check=crc32 -c "$node_modules/$module" >"$packed/$module.xz"
+done < <("$project/tools/mkinitramfs" --modules "$node_modules" --board virt --list-modules)
+[ $i -gt 3 ] && depmod -b "$daemon_dir/packed" "$version" || fail "no compressed modules"
+node_modules=$packed node_initramfs "$daemon_dir/packed.img" --keep-compressed
+node_initrd=$daemon_dir/packed.img node_start pi-01 "t="
+ended_well pi-01
+! node_shown pi-01 'module .* can.t be loaded' || node_fail pi-01 "modules could not be loaded"
+say "ok: $i compressed modules"
+
 # Everything on the command line, digests, another init, a host name, data disks, read-write at once.
 node_conf pi-02
 sed 's/^/lunroot./' "$daemon_dir/pi-02.conf" | tr '\n' ' ' >"$daemon_dir/words"
