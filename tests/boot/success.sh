@@ -96,7 +96,11 @@ wait
 
 status=0
 for server in "${servers[@]}"; do
-	for model in $models; do printf '%s %s\n' "$model" "$(success_least "$server" "$model")"; done >"$net_folder/least"
+	for model in $models; do
+		for trouble in $(troubles_of "$server"); do
+			printf '%s %s %s\n' "$model" "$trouble" "$(success_least "$server" "$trouble")"
+		done
+	done >"$net_folder/least"
 	# shellcheck disable=SC2046
 	python3 "$here/success_table.py" "$results" "$server" "$net_folder/least" "$(count_of "$server")" \
 		$(troubles_of "$server") || status=1
