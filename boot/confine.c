@@ -17,6 +17,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
+/* Since Linux 6.2; headers of before do not know it. */
+#ifndef LANDLOCK_ACCESS_FS_TRUNCATE
+#define LANDLOCK_ACCESS_FS_TRUNCATE (1ULL << 14)
+#endif
+#define ABI_TRUNCATE 3
+
 #define WRITING                                                          \
 	(LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | \
 	 LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR | \
@@ -109,10 +115,17 @@ static int allow(int ruleset, const char *path, uint64_t access)
 	return 0;
 }
 
+static int landlock_create(const struct landlock_ruleset_attr *attr, size_t bytes, uint32_t flags)
+{
+	return (int)syscall(SYS_landlock_create_ruleset, attr, bytes, flags);
+}
+
 static int write_only_below(const char *run_dir)
 {
-	const struct landlock_ruleset_attr attr = {.handled_access_fs = WRITING};
-	int AUTO_CLOSE ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	int abi = landlock_create(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	uint64_t writing = WRITING | (abi >= ABI_TRUNCATE ? LANDLOCK_ACCESS_FS_TRUNCATE : 0);
+	const struct landlock_ruleset_attr attr = {.handled_access_fs = writing};
+	int AUTO_CLOSE ruleset = landlock_create(&attr, sizeof(attr), 0);
 	int r;
 
 	if (ruleset < 0) {
@@ -121,7 +134,7 @@ static int write_only_below(const char *run_dir)
 			 strerror(errno), run_dir);
 		return 0;
 	}
-	r = allow(ruleset, run_dir, WRITING);
+	r = allow(ruleset, run_dir, writing);
 	if (r == 0)
 		r = allow(ruleset, "/dev/null", LANDLOCK_ACCESS_FS_WRITE_FILE);
 	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
