@@ -62,19 +62,22 @@ int confine_choose(char *user, size_t bytes, const char *socket_path)
 	return 0;
 }
 
-static int rights_keep(void)
+static int rights_keep(bool low_ports)
 {
+	const capng_type_t sets = CAPNG_EFFECTIVE | CAPNG_PERMITTED;
+	int r;
+
 	capng_clear(CAPNG_SELECT_BOTH);
-	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_BIND_SERVICE,
-			  CAP_NET_RAW, CAP_NET_ADMIN, -1) < 0)
-		return -EINVAL;
-	return 0;
+	r = capng_updatev(CAPNG_ADD, sets, CAP_NET_RAW, CAP_NET_ADMIN, -1);
+	if (r == 0 && low_ports)
+		r = capng_update(CAPNG_ADD, sets, CAP_NET_BIND_SERVICE);
+	return r < 0 ? -EINVAL : 0;
 }
 
-static int become(const char *user)
+static int become(const char *user, bool low_ports)
 {
 	const struct passwd *pw = getpwnam(user);
-	int r = pw ? rights_keep() : -ENOENT;
+	int r = pw ? rights_keep(low_ports) : -ENOENT;
 
 	if (r == 0 && capng_change_id((int)pw->pw_uid, (int)pw->pw_gid,
 				      CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING) != 0)
@@ -87,13 +90,13 @@ static int become(const char *user)
 }
 
 /* Root without root's rights; otherwise whoever started us has chosen them. */
-static int stay(void)
+static int stay(bool low_ports)
 {
 	int r;
 
 	if (geteuid() != 0)
 		return 0;
-	r = rights_keep();
+	r = rights_keep(low_ports);
 	if (r == 0 && (capng_lock() != 0 || capng_apply(CAPNG_SELECT_BOTH) != 0))
 		r = -EPERM;
 	if (r < 0)
@@ -144,9 +147,9 @@ static int write_only_below(const char *run_dir)
 	return r;
 }
 
-int confine(const char *user, const char *run_dir)
+int confine(const char *user, const char *run_dir, bool low_ports)
 {
-	int r = user[0] ? become(user) : stay();
+	int r = user[0] ? become(user, low_ports) : stay(low_ports);
 
 	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		r = -errno;

@@ -5,6 +5,7 @@
 #ifndef LUNROOT_BOOT_CONFINE_H
 #define LUNROOT_BOOT_CONFINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -16,11 +17,12 @@
 int confine_choose(char *user, size_t bytes, const char *socket_path);
 
 /*
- * Becomes `user` ("": stays who it is), keeps of root's rights only those over ports below 1024,
- * raw packets and the neighbour table, and lets the process write below `run_dir` alone. Before any
- * thread is started; it can't be taken back. 0, or -errno after the log was told. A kernel without
- * Landlock is told of and no error; one before 6.2 lets files elsewhere be truncated.
+ * Becomes `user` ("": stays who it is), keeps of root's rights only those over raw packets, the
+ * neighbour table and, with `low_ports`, ports below 1024 that are opened later, and lets the
+ * process write below `run_dir` alone. Before any thread is started; it can't be taken back. 0, or
+ * -errno after the log was told. A kernel without Landlock is told of and no error; one before 6.2
+ * lets files elsewhere be truncated.
  */
-int confine(const char *user, const char *run_dir);
+int confine(const char *user, const char *run_dir, bool low_ports);
 
 #endif

@@ -258,7 +258,7 @@ static void writes_in_one_folder_alone(void **state)
 	(void)state;
 	assert_true(child >= 0);
 	if (child == 0)
-		_exit(confine("", "inside") == 0 && as_wanted() ? 0 : 1);
+		_exit(confine("", "inside", false) == 0 && as_wanted() ? 0 : 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }

@@ -7,8 +7,9 @@
  *
  * Interfaces may come, go and change their addresses at any time.
  *
- * Needs CAP_NET_RAW, also later (an interface comes back); in known mode CAP_NET_BIND_SERVICE;
- * makes use of CAP_NET_ADMIN (neighbour entries for Pis up to the 3), without which it goes on.
+ * Needs CAP_NET_RAW and, in known mode only, CAP_NET_BIND_SERVICE, both also later (an interface
+ * comes back); makes use of CAP_NET_ADMIN (neighbour entries for Pis up to the 3), without which it
+ * goes on.
  */
 #ifndef LUNROOT_BOOT_DHCP_SOCKET_H
 #define LUNROOT_BOOT_DHCP_SOCKET_H

@@ -84,7 +84,8 @@ static int start(struct lunbootd *d)
 	if (r == 0)
 		r = daemon_log_open(d->options.log_file, &d->log_fd);
 	if (r == 0)
-		r = confine(d->options.user, d->options.run_dir);
+		/* As a DHCP server it has port 67 of each interface, and one may come back. */
+		r = confine(d->options.user, d->options.run_dir, d->options.known);
 	return r < 0 ? r : service_start(d->service);
 }
 

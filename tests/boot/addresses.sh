@@ -72,3 +72,9 @@ done
 ctl assign "${names[0]}" --mac 02:00:00:00:00:09 >/dev/null || fail "assign"
 sleep 20
 gets 02:00:00:00:00:09 10.77.3.10 "another board in its node's place"
+
+# Its link comes back, and it must open port 67 there again: a right that it keeps.
+grep -q '^CapEff:.*0000000000003400$' "/proc/$server_pid/status" || fail "it has other rights than it needs"
+net_replug k server && net_await k server 67 || fail "it does not come back"
+for _ in $(seq 200); do [ "$(grep -c 'addresses are given out' "$lunboot_log")" = 2 ] && break || sleep 0.1; done
+gets "${macs[1]}" 10.77.9.2 "after the server's link was away a node"

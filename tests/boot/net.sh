@@ -12,6 +12,7 @@
 #   net_run NAME HOST CMD...    runs a command there: net_run a server ip addr
 #   net_start NAME HOST LOG CMD...   runs it in the background until net_end; pid in net_pid
 #   net_router NAME [NODES]     the router's DHCP; with a list of Pis (pisim --list) it reserves addresses
+#   net_replug NAME HOST        its link goes, and comes back
 #   net_tree DIR small|real NODES    a firmware tree as a TFTP server wants it: S/ for each Pi
 #
 # The sourcing script's exit trap must call net_end_all.
@@ -112,6 +113,21 @@ net_await() {
 	done
 	printf 'nobody listens on UDP port %s of %s\n' "$3" "$2" >&2
 	return 1
+}
+
+# The cable is pulled until the program that listens there has closed its packet sockets, and plugged in until it has opened
+# them anew: net_replug NAME HOST
+net_replug() {
+	local state i
+	for state in down up; do
+		net_run "$1" "$2" ip link set eth0 "$state"
+		for ((i = 0; i < 400; i++)); do
+			[ "$(net_run "$1" "$2" awk 'NR == 2 { print "up" }' /proc/net/packet)" = "${state#down}" ] && continue 2
+			sleep 0.05
+		done
+		printf 'the packet sockets of %s do not follow eth0: %s\n' "$2" "$state" >&2
+		return 1
+	done
 }
 
 # Addresses only, as a home router gives them. Without no-ping it would be silent for up to 3 s

@@ -96,8 +96,8 @@ bootd_stop() {
 bootd_start "console=serial0,115200 rw init=/usr/lib/lunroot-demo/init-crun"
 ! grep -E 'error|warn' "$daemon_dir/lunbootd.log" || fail "lunbootd complains"
 
-# What it may still do: three rights, and writing below one folder.
-net_run s server grep -q '^CapEff:.*0000000000003400$' "/proc/$bootd_pid/status" || fail "lunbootd has kept rights: $(grep ^Cap "/proc/$bootd_pid/status")"
+# What it may still do: two rights, and writing below one folder.
+net_run s server grep -q '^CapEff:.*0000000000003000$' "/proc/$bootd_pid/status" || fail "lunbootd has kept rights: $(grep ^Cap "/proc/$bootd_pid/status")"
 grep -q '^NoNewPrivs:.*1$' "/proc/$bootd_pid/status" || fail "lunbootd may gain rights"
 
 firmware() { # FOLDER DEADLINE
