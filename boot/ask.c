@@ -28,6 +28,9 @@
 #define FRESH_MS (5 * 60 * 1000)
 /* A duplicate of the packet that began a boot is no new one. */
 #define DUPLICATE_MS 3000
+/* Anybody on the network can make any number of troubles: so many get into the log in so long. */
+#define TROUBLES_LOGGED   60
+#define TROUBLES_EVERY_MS 60000
 
 /* --- whose Pi it is --- */
 
@@ -208,9 +211,26 @@ static enum dhcp_verdict on_ask(void *arg, const struct dhcp_client *client,
 	return boot->stage >= BOOT_OFFERED && boot->stage <= BOOT_RUNNING ? DHCP_OFFER : DHCP_WAIT;
 }
 
+static void log_trouble(struct service *service, const char *text)
+{
+	uint64_t now = now_ms();
+
+	if (now - service->troubles_ms >= TROUBLES_EVERY_MS) {
+		service->troubles_ms = now;
+		service->troubles_logged = 0;
+	}
+	if (service->troubles_logged > TROUBLES_LOGGED)
+		return;
+	if (service->troubles_logged++ < TROUBLES_LOGGED)
+		log_warn("%s", text);
+	else
+		log_warn("there are more troubles of the network than are logged in a minute; "
+			 "lunctl doctor knows the last ones");
+}
+
 static void on_trouble(struct service *service, struct boot *boot, const char *text)
 {
-	log_warn("%s", text);
+	log_trouble(service, text);
 	teller_trouble(service->teller, "network", text);
 	if (boot)
 		boot_note(boot, "trouble", "%s", text);

@@ -68,6 +68,9 @@ struct service {
 		uint64_t counted_ms, loading;
 	} admission;
 
+	uint64_t troubles_ms; /* of the network: since when they are counted, */
+	unsigned troubles_logged;
+
 	bool cloning, cloning_refused;
 	bool leases_known, leases_loading, leases_failed;
 	uint64_t leases_ms, cloning_failed_ms;
