@@ -1,15 +1,21 @@
 /*
- * A peer of the boot service that means harm: for some seconds and at full speed, TFTP requests
- * that are well-formed, mutated or noise, from many addresses of 127.0.0.0/8; any packet to the
- * ports that answered; and HTTP requests of the same kinds. It waits for nothing. Links nothing of
- * ours.
+ * A peer of the boot service that means harm: for some seconds and at full speed, what is
+ * well-formed, mutated or noise, from many addresses. TFTP requests, and any packet to the ports
+ * that answered; HTTP requests; with --dhcp what boards and DHCP servers say; with --reports what
+ * nodes tell of their boot. It waits for nothing. Links nothing of ours.
  *
- * usage: boot_hostile ADDRESS TFTP-PORT HTTP-PORT SECONDS SEED NAME...
+ * usage: boot_hostile [OPTIONS] ADDRESS TFTP-PORT HTTP-PORT SECONDS SEED NAME...
+ *     --from NETWORK/BITS   where it sends from (127.0.0.0/8)
+ *     --dhcp INTERFACE      there, and
+ *     --mac MAC             now and then as this board
+ *     --reports PORT
  */
+#include "boot_hostile.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <stdint.h>
+#include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +27,24 @@
 #define STREAMS 20
 
 static uint64_t seed;
-static struct sockaddr_in tftp, http, answered[SOCKETS];
+static uint32_t from_first = 0x7f000000, from_count = 1u << 24;
+static struct sockaddr_in tftp, http, reports, answered[SOCKETS];
 static int sockets[SOCKETS], streams[STREAMS];
 static char **names;
 static unsigned name_count;
-static unsigned long long packets, answers, connections;
+static unsigned long long packets, answers, connections, frames, reported;
 
-static unsigned rnd(unsigned below)
+unsigned rnd(unsigned below)
 {
 	seed ^= seed << 13;
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
 	return (unsigned)((seed >> 11) % below);
+}
+
+struct in_addr somewhere(void)
+{
+	return (struct in_addr){htonl(from_first + 2 + rnd(from_count - 4))};
 }
 
 static double now(void)
@@ -43,7 +55,7 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static size_t noise(uint8_t *packet, size_t max)
+size_t noise(uint8_t *packet, size_t max)
 {
 	size_t bytes = rnd((unsigned)max);
 
@@ -88,7 +100,7 @@ static size_t reply(uint8_t *packet)
 	return 4 + (rnd(4) ? 0 : rnd(600));
 }
 
-static void mutate(uint8_t *packet, size_t *bytes)
+void mutate(uint8_t *packet, size_t *bytes)
 {
 	for (unsigned i = rnd(4); i > 0 && *bytes > 0; i--) {
 		if (rnd(4) == 0)
@@ -100,8 +112,7 @@ static void mutate(uint8_t *packet, size_t *bytes)
 
 static void reopen(unsigned i)
 {
-	struct sockaddr_in local = {.sin_family = AF_INET,
-				    .sin_addr.s_addr = htonl(0x7f000000 + 2 + rnd(0xfffff0))};
+	struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr = somewhere()};
 
 	if (sockets[i] > 0)
 		close(sockets[i]);
@@ -169,30 +180,102 @@ static void trouble_http(void)
 		(void)recv(streams[i], text, sizeof(text), 0);
 }
 
+static void trouble_report(void)
+{
+	static const char *const events[] = {"start", "network", "root", "switch", "ro-ot", "Root"};
+	static const char *const texts[] = {"", " eth0 is up", " \xc3\xa9\xff", " \x1b[2J", "\n"};
+	uint8_t packet[1500];
+	unsigned kind = rnd(4);
+	size_t bytes;
+
+	if (kind == 0)
+		bytes = noise(packet, sizeof(packet));
+	else if (kind == 1)
+		bytes = (size_t)snprintf((char *)packet, sizeof(packet),
+					 "%8u.%02u NET: line %u\r\n\nRXID %08x\n", rnd(99999),
+					 rnd(100), rnd(999), rnd(1u << 31));
+	else
+		bytes = (size_t)snprintf((char *)packet, sizeof(packet),
+					 "lunroot-report %u %08x%08x%08x%08x %u %s%s",
+					 1 + (rnd(9) == 0), rnd(1u << 31), rnd(1u << 31),
+					 rnd(1u << 31), rnd(1u << 31), rnd(1u << rnd(32)),
+					 events[rnd(6)], texts[rnd(5)]);
+	if (rnd(3) == 0)
+		mutate(packet, &bytes);
+	if (sendto(sockets[rnd(SOCKETS)], packet, bytes, 0, (struct sockaddr *)&reports,
+		   sizeof(reports)) >= 0)
+		reported++;
+}
+
+static void round_of_trouble(bool dhcp)
+{
+	for (unsigned i = 0; i < 50; i++) {
+		trouble_tftp();
+		if (dhcp)
+			frames += trouble_dhcp();
+		if (reports.sin_port)
+			trouble_report();
+	}
+	trouble_http();
+}
+
+static bool take_network(const char *text)
+{
+	char address[INET_ADDRSTRLEN];
+	struct in_addr first;
+	unsigned bits;
+
+	if (sscanf(text, "%15[0-9.]/%u", address, &bits) != 2 || bits < 8 || bits > 29 ||
+	    !inet_aton(address, &first))
+		return false;
+	from_first = ntohl(first.s_addr);
+	from_count = 1u << (32 - bits);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	static const struct option options[] = {{"from", required_argument, NULL, 'f'},
+						{"dhcp", required_argument, NULL, 'd'},
+						{"mac", required_argument, NULL, 'm'},
+						{"reports", required_argument, NULL, 'r'},
+						{NULL, 0, NULL, 0}};
+	const char *interface = NULL, *mac = "02:00:00:00:00:00";
 	double until;
+	int option;
 
-	if (argc < 7)
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 'f':
+			if (!take_network(optarg))
+				return 2;
+			break;
+		case 'd': interface = optarg; break;
+		case 'm': mac = optarg; break;
+		case 'r': reports.sin_port = htons((uint16_t)atoi(optarg)); break;
+		default: return 2;
+		}
+	}
+	argc -= optind;
+	argv += optind;
+	if (argc < 6 || !inet_aton(argv[0], &tftp.sin_addr))
 		return 2;
-	tftp.sin_family = http.sin_family = AF_INET;
-	if (!inet_aton(argv[1], &tftp.sin_addr))
-		return 2;
-	http.sin_addr = tftp.sin_addr;
-	tftp.sin_port = htons((uint16_t)atoi(argv[2]));
-	http.sin_port = htons((uint16_t)atoi(argv[3]));
-	until = now() + atof(argv[4]);
-	seed = strtoull(argv[5], NULL, 10) * 2 + 1;
-	names = argv + 6;
-	name_count = (unsigned)argc - 6;
+	tftp.sin_family = http.sin_family = reports.sin_family = AF_INET;
+	http.sin_addr = reports.sin_addr = tftp.sin_addr;
+	tftp.sin_port = htons((uint16_t)atoi(argv[1]));
+	http.sin_port = htons((uint16_t)atoi(argv[2]));
+	until = now() + atof(argv[3]);
+	seed = strtoull(argv[4], NULL, 10) * 2 + 1;
+	names = argv + 5;
+	name_count = (unsigned)argc - 5;
+	if (interface)
+		dhcp_open(interface, mac, tftp.sin_addr);
 	for (unsigned i = 0; i < SOCKETS; i++)
 		reopen(i);
-	while (now() < until) {
-		for (unsigned i = 0; i < 50; i++)
-			trouble_tftp();
-		trouble_http();
-	}
-	(void)printf("hostile: %llu packets, %llu answers, %llu connections, seed %s\n", packets,
-		     answers, connections, argv[5]);
+	while (now() < until)
+		round_of_trouble(interface != NULL);
+	(void)printf("hostile: %llu packets, %llu answers, %llu connections, %llu frames, "
+		     "%llu reports, seed %s\n",
+		     packets, answers, connections, frames, reported, argv[4]);
 	return 0;
 }
