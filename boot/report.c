@@ -86,7 +86,8 @@ bool console_line(const void *datagram, size_t bytes, size_t *at, char ret_line[
 	while (*at < bytes) {
 		uint8_t c = p[(*at)++];
 
-		if (c == '\n' || c == '\r') {
+		/* A published capture of a CM4 has lines that end in "\n\0". */
+		if (c == '\n' || c == '\r' || c == '\0') {
 			if (used > 0)
 				break;
 		} else if (used < REPORT_TEXT_BYTES - 1) {

@@ -80,7 +80,7 @@ static void text_is_clean_and_bounded(void **state)
 
 static void console_lines_are_cut_out(void **state)
 {
-	static const char log[] = "\r\nBoot mode: NETWORK\r\n\nLINK\033[1m up\r\nlast";
+	static const char log[] = "\r\nBoot mode: NETWORK\n\0\r\n\nLINK\033[1m up\r\nlast\n";
 	char line[REPORT_TEXT_BYTES];
 	size_t at = 0;
 
