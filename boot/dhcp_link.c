@@ -34,6 +34,19 @@ static struct sock_filter dhcp_code[] = {
 	BPF_STMT(BPF_RET | BPF_K, 0xffff),
 	BPF_STMT(BPF_RET | BPF_K, 0),
 };
+/* UDP, whole, to a port that is written over the 0. */
+static const struct sock_filter tap_code[] = {
+	BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 9),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 6),
+	BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 6),
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 4, 0),
+	BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
+	BPF_STMT(BPF_LD | BPF_H | BPF_IND, 2),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+	BPF_STMT(BPF_RET | BPF_K, 0xffff),
+	BPF_STMT(BPF_RET | BPF_K, 0),
+};
+#define TAP_CODE_PORT 6
 /* The spanning tree's LLC address. */
 static struct sock_filter stp_code[] = {
 	BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 0),
@@ -117,11 +130,16 @@ static int udp_open(const struct dhcp_link *link, uint16_t port, int *ret_fd)
 	return 0;
 }
 
+void dhcp_link_init(struct dhcp_link *link, const struct dhcp_iface *at)
+{
+	link->at = *at;
+	link->packet_fd = link->stp_fd = link->server_fd = link->pxe_fd = link->tap_fd = -1;
+}
+
 int dhcp_link_open(struct dhcp_link *link, bool hold_server, int *ret_pxe_res)
 {
 	int res;
 
-	link->packet_fd = link->stp_fd = link->server_fd = link->pxe_fd = -1;
 	res = packet_open(link, ETH_P_IP, dhcp_code, ARRAY_COUNT(dhcp_code), &link->packet_fd);
 	if (!res && hold_server)
 		res = udp_open(link, DHCP_PORT_SERVER, &link->server_fd);
@@ -132,6 +150,15 @@ int dhcp_link_open(struct dhcp_link *link, bool hold_server, int *ret_pxe_res)
 	*ret_pxe_res = udp_open(link, DHCP_PORT_PXE, &link->pxe_fd);
 	(void)stp_open(link); /* only for a warning */
 	return 0;
+}
+
+int dhcp_link_tap(struct dhcp_link *link, uint16_t port)
+{
+	struct sock_filter code[ARRAY_COUNT(tap_code)];
+
+	memcpy(code, tap_code, sizeof(code));
+	code[TAP_CODE_PORT].k = port;
+	return packet_open(link, ETH_P_IP, code, ARRAY_COUNT(code), &link->tap_fd);
 }
 
 static void close_one(int *fd)
@@ -147,23 +174,43 @@ void dhcp_link_close(struct dhcp_link *link)
 	close_one(&link->stp_fd);
 	close_one(&link->server_fd);
 	close_one(&link->pxe_fd);
+	close_one(&link->tap_fd);
+}
+
+static int frame_receive(int fd, uint8_t *buffer, size_t room, struct dhcp_datagram *ret_datagram,
+			 struct sockaddr_ll *ret_from)
+{
+	socklen_t from_bytes = sizeof(*ret_from);
+	ssize_t n = recvfrom(fd, buffer, room, MSG_TRUNC, (struct sockaddr *)ret_from, &from_bytes);
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	if ((size_t)n > room || ret_from->sll_pkttype == PACKET_OUTGOING)
+		return 0;
+	return dhcp_frame_parse(buffer, (size_t)n, ret_datagram) == 0;
 }
 
 int dhcp_link_receive(struct dhcp_link *link, uint8_t *buffer, size_t room,
 		      struct dhcp_datagram *ret_datagram)
 {
 	struct sockaddr_ll from = {0};
-	socklen_t from_bytes = sizeof(from);
-	ssize_t n = recvfrom(link->packet_fd, buffer, room, MSG_TRUNC, (struct sockaddr *)&from,
-			     &from_bytes);
+	int res = frame_receive(link->packet_fd, buffer, room, ret_datagram, &from);
 
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
 	/* Other hosts' frames: of a VLAN nobody has here, or seen because somebody sniffs. */
-	if ((size_t)n > room || from.sll_pkttype == PACKET_OTHERHOST ||
-	    from.sll_pkttype == PACKET_OUTGOING)
-		return 0;
-	return dhcp_frame_parse(buffer, (size_t)n, ret_datagram) == 0;
+	return res == 1 && from.sll_pkttype == PACKET_OTHERHOST ? 0 : res;
+}
+
+int dhcp_link_receive_tap(struct dhcp_link *link, uint8_t *buffer, size_t room,
+			  struct dhcp_datagram *ret_datagram, uint8_t ret_mac[6])
+{
+	struct sockaddr_ll from = {0};
+	int res = frame_receive(link->tap_fd, buffer, room, ret_datagram, &from);
+
+	/* What belongs to an interface above (a VLAN's, say) is shown to the one beneath, too. */
+	if (res != 1 || from.sll_halen != 6 || from.sll_ifindex != link->at.ifindex)
+		return res < 0 ? res : 0;
+	memcpy(ret_mac, from.sll_addr, 6);
+	return 1;
 }
 
 static int frame_send(struct dhcp_link *link, uint16_t protocol, const uint8_t mac[6],

@@ -19,12 +19,13 @@
 struct port {
 	struct dhcp_socket *owner;
 	struct dhcp_link link; /* ifindex 0: the place is free */
-	struct event *packet_event, *stp_event;
+	struct event *packet_event, *stp_event, *tap_event;
 };
 
 struct dhcp_socket {
 	struct event_base *base;
 	struct dhcp *dhcp;
+	struct dhcp_socket_config config;
 	char names[LIMIT_DHCP_INTERFACES][IF_NAMESIZE];
 	unsigned name_count;
 	struct port ports[LIMIT_DHCP_INTERFACES];
@@ -150,6 +151,26 @@ static void on_bpdu(evutil_socket_t fd, short what, void *arg)
 		dhcp_input_bpdu(port->owner->dhcp, port->link.at.ifindex, llc, (size_t)n);
 }
 
+static void on_tap(evutil_socket_t fd, short what, void *arg)
+{
+	struct port *port = arg;
+	const struct dhcp_socket_config *config = &port->owner->config;
+	uint8_t buffer[2048], mac[6];
+
+	(void)fd;
+	(void)what;
+	for (unsigned i = 0; i < BURST; i++) {
+		struct dhcp_datagram datagram;
+		int res =
+			dhcp_link_receive_tap(&port->link, buffer, sizeof(buffer), &datagram, mac);
+
+		if (res == 1)
+			config->on_tap(config->arg, mac, &datagram);
+		else if (res < 0)
+			break; /* ENETDOWN, say: the watch tells what becomes of it */
+	}
+}
+
 static void on_watch(evutil_socket_t fd, short what, void *arg)
 {
 	struct dhcp_socket *s = arg;
@@ -169,6 +190,8 @@ static void port_close(struct port *port)
 		event_free(port->packet_event);
 	if (port->stp_event)
 		event_free(port->stp_event);
+	if (port->tap_event)
+		event_free(port->tap_event);
 	dhcp_link_close(&port->link);
 	*port = (struct port){.owner = owner};
 }
@@ -179,41 +202,64 @@ static int port_listen(struct port *port, int fd, event_callback_fn run, struct 
 
 	if (!event)
 		return -ENOMEM;
+	if (event_add(event, NULL)) {
+		event_free(event);
+		return -ENOMEM;
+	}
 	*ret_event = event;
-	return event_add(event, NULL) ? -ENOMEM : 0;
+	return 0;
+}
+
+/* Without it boards are served all the same. */
+static void port_tap(struct port *port)
+{
+	const struct dhcp_socket_config *config = &port->owner->config;
+	int res = config->tap_port ? dhcp_link_tap(&port->link, config->tap_port) : 0;
+
+	if (!res && port->link.tap_fd >= 0)
+		res = port_listen(port, port->link.tap_fd, on_tap, &port->tap_event);
+	if (res)
+		log_warn("the logs of boot loaders can't be heard on %s: %s", port->link.at.name,
+			 strerror(-res));
+}
+
+static int port_open_dhcp(struct port *port)
+{
+	struct dhcp *dhcp = port->owner->dhcp;
+	const struct dhcp_iface *at = &port->link.at;
+	int pxe_res, res = dhcp_link_open(&port->link, dhcp->known, &pxe_res);
+
+	if (!res)
+		res = port_listen(port, port->link.packet_fd, on_packet, &port->packet_event);
+	if (!res && port->link.stp_fd >= 0)
+		res = port_listen(port, port->link.stp_fd, on_bpdu, &port->stp_event);
+	if (!res)
+		res = dhcp_iface_set(dhcp, at);
+	if (!res && pxe_res)
+		dhcp_trouble(dhcp, NULL, TROUBLE_PORT, (uint64_t)at->ifindex << 16 | DHCP_PORT_PXE,
+			     "UDP port %u of %s can't be had (%s): PCs may not find their boot "
+			     "file; Pis do not use it. Another boot server on this machine?",
+			     DHCP_PORT_PXE, at->name, strerror(-pxe_res));
+	return res;
 }
 
 static int port_open(struct dhcp_socket *s, const struct dhcp_iface *at)
 {
 	struct port *port = NULL;
-	int res, pxe_res;
+	int res;
 
 	for (unsigned i = 0; !port && i < LIMIT_DHCP_INTERFACES; i++)
 		if (!s->ports[i].link.at.ifindex)
 			port = &s->ports[i];
 	if (!port)
 		return -ENOSPC;
-	port->link.at = *at;
-	res = dhcp_link_open(&port->link, s->dhcp->known, &pxe_res);
-	if (res) {
-		port->link.at.ifindex = 0;
-		return res;
-	}
-	res = port_listen(port, port->link.packet_fd, on_packet, &port->packet_event);
-	if (!res && port->link.stp_fd >= 0)
-		res = port_listen(port, port->link.stp_fd, on_bpdu, &port->stp_event);
-	if (!res)
-		res = dhcp_iface_set(s->dhcp, at);
+	dhcp_link_init(&port->link, at);
+	res = s->config.tap_only ? 0 : port_open_dhcp(port);
 	if (res) {
 		port_close(port);
 		return res;
 	}
-	if (pxe_res)
-		dhcp_trouble(s->dhcp, NULL, TROUBLE_PORT,
-			     (uint64_t)at->ifindex << 16 | DHCP_PORT_PXE,
-			     "UDP port %u of %s can't be had (%s): PCs may not find their boot "
-			     "file; Pis do not use it. Another boot server on this machine?",
-			     DHCP_PORT_PXE, at->name, strerror(-pxe_res));
+	port_tap(port);
 	log_debug("DHCP: listening on %s", at->name);
 	return 0;
 }
@@ -261,11 +307,13 @@ static void ports_update(struct dhcp_socket *s, const struct dhcp_iface *ifaces,
 		if (!at || strcmp(at->name, port->link.at.name) != 0 ||
 		    memcmp(at->mac, port->link.at.mac, 6) != 0) {
 			log_debug("DHCP: %s is gone", port->link.at.name);
-			dhcp_iface_gone(s->dhcp, port->link.at.ifindex);
+			if (!s->config.tap_only)
+				dhcp_iface_gone(s->dhcp, port->link.at.ifindex);
 			port_close(port);
 		} else if (!iface_same(at, &port->link.at)) {
 			port->link.at = *at;
-			(void)dhcp_iface_set(s->dhcp, at); /* it has its place */
+			if (!s->config.tap_only)
+				(void)dhcp_iface_set(s->dhcp, at); /* it has its place */
 		}
 	}
 }
@@ -348,8 +396,8 @@ static int begin(struct dhcp_socket *s, struct event_base *base)
 	return 0;
 }
 
-int dhcp_socket_new(struct event_base *base, struct dhcp *dhcp, const char *const *names,
-		    unsigned name_count, struct dhcp_socket **ret_socket)
+int dhcp_socket_new(struct event_base *base, struct dhcp *dhcp,
+		    const struct dhcp_socket_config *config, struct dhcp_socket **ret_socket)
 {
 	struct dhcp_socket *s;
 	int res = may_listen();
@@ -361,10 +409,11 @@ int dhcp_socket_new(struct event_base *base, struct dhcp *dhcp, const char *cons
 		return -ENOMEM;
 	s->base = base;
 	s->dhcp = dhcp;
+	s->config = *config;
 	s->watch_fd = s->neighbour_fd = -1;
 	for (unsigned i = 0; i < LIMIT_DHCP_INTERFACES; i++)
 		s->ports[i].owner = s;
-	res = names_take(s, names, name_count);
+	res = names_take(s, config->names, config->name_count);
 	if (!res)
 		res = begin(s, base);
 	if (res) {
@@ -395,4 +444,12 @@ void dhcp_socket_free(struct dhcp_socket *s)
 	if (s->neighbour_fd >= 0)
 		close(s->neighbour_fd);
 	free(s);
+}
+
+bool dhcp_socket_taps(const struct dhcp_socket *s, int ifindex)
+{
+	for (unsigned i = 0; s && i < LIMIT_DHCP_INTERFACES; i++)
+		if (ifindex && s->ports[i].link.at.ifindex == ifindex)
+			return s->ports[i].tap_event != NULL;
+	return false;
 }

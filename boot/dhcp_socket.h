@@ -7,6 +7,9 @@
  *
  * Interfaces may come, go and change their addresses at any time.
  *
+ * Beside DHCP one more UDP port can be tapped: what boards say to it, whatever their IP addresses
+ * are, also what the IP layer drops.
+ *
  * Needs CAP_NET_RAW and, in known mode only, CAP_NET_BIND_SERVICE, both also later (an interface
  * comes back); makes use of CAP_NET_ADMIN (neighbour entries for Pis up to the 3), without which it
  * goes on.
@@ -19,16 +22,30 @@
 struct event_base;
 struct dhcp_socket;
 
+struct dhcp_socket_config {
+	/* The interfaces, which need not be there yet; with name_count 0 every Ethernet interface
+	 * that has an IPv4 address. */
+	const char *const *names;
+	unsigned name_count;
+	bool tap_only;     /* no DHCP: the engine is only told of troubles */
+	uint16_t tap_port; /* 0: none */
+	/* A datagram to that port, and the MAC it came from. */
+	void (*on_tap)(void *arg, const uint8_t mac[6], const struct dhcp_datagram *datagram);
+	void *arg;
+};
+
 /*
- * Sets the engine's io and starts at once. `names`: the interfaces, which need not be there yet;
- * with name_count 0 every Ethernet interface that has an IPv4 address. Everything runs on the
- * thread of `base`, which, as the engine, must outlive it.
+ * Sets the engine's io and starts at once. Everything runs on the thread of `base`, which, as the
+ * engine, must outlive it.
  *
  * 0, or: -EPERM (no CAP_NET_RAW), -EINVAL (too many names, or one too long), -ENOMEM, other -errno.
  * What goes wrong later, and with one interface only, is told as DHCP_EVENT_TROUBLE.
  */
-int dhcp_socket_new(struct event_base *base, struct dhcp *dhcp, const char *const *names,
-		    unsigned name_count, struct dhcp_socket **ret_socket);
+int dhcp_socket_new(struct event_base *base, struct dhcp *dhcp,
+		    const struct dhcp_socket_config *config, struct dhcp_socket **ret_socket);
 void dhcp_socket_free(struct dhcp_socket *socket); /* NULL is fine; before dhcp_free() */
+
+/* Whether this interface is tapped; false of NULL. */
+bool dhcp_socket_taps(const struct dhcp_socket *socket, int ifindex);
 
 #endif

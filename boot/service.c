@@ -163,6 +163,10 @@ static int start_dhcp(struct service *service)
 			      .lease_s = (uint32_t)options->lease_s},
 		.router = options->router,
 	};
+	const struct dhcp_socket_config sockets = {
+		.names = (const char *const *)options->interfaces,
+		.name_count = options->interface_count,
+	};
 	int r;
 
 	if (options->dns.s_addr != INADDR_ANY)
@@ -172,8 +176,7 @@ static int start_dhcp(struct service *service)
 		return -ENOMEM;
 	if (!options->dhcp)
 		return 0;
-	r = dhcp_socket_new(service->base, service->dhcp, (const char *const *)options->interfaces,
-			    options->interface_count, &service->dhcp_socket);
+	r = dhcp_socket_new(service->base, service->dhcp, &sockets, &service->dhcp_socket);
 	if (r < 0)
 		log_error("DHCP: %s; lunctl doctor says who has the port", strerror(-r));
 	return r;

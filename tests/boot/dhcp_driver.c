@@ -121,6 +121,7 @@ int main(int argc, char **argv)
 {
 	struct dhcp_config config = {0};
 	struct event_base *base = event_base_new();
+	struct dhcp_socket_config on = {0};
 	struct dhcp_socket *socket = NULL;
 	struct event *end;
 	const char *names[1];
@@ -135,6 +136,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	config.known = strcmp(argv[1], "known") == 0;
 	names[0] = argv[2];
+	on.names = names;
+	on.name_count = strcmp(names[0], "-") != 0;
 	for (unsigned i = 0; argc > 3 && i < 6 && strlen(argv[3]) == 17; i++)
 		pc[i] = (uint8_t)strtoul(argv[3] + 3 * i, NULL, 16);
 	if (argc > 5) {
@@ -148,7 +151,7 @@ int main(int argc, char **argv)
 	dhcp = dhcp_new(&config, &ops, NULL);
 	if (!dhcp || !stored_event || !end || event_add(end, NULL))
 		return 1;
-	res = dhcp_socket_new(base, dhcp, names, strcmp(names[0], "-") != 0, &socket);
+	res = dhcp_socket_new(base, dhcp, &on, &socket);
 	if (res) {
 		fprintf(stderr, "dhcp_driver: %s\n", strerror(-res));
 		return 1;
