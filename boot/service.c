@@ -166,6 +166,10 @@ static int start_dhcp(struct service *service)
 	const struct dhcp_socket_config sockets = {
 		.names = (const char *const *)options->interfaces,
 		.name_count = options->interface_count,
+		.tap_only = !options->dhcp,
+		.tap_port = (uint16_t)options->report_port,
+		.on_tap = listen_to_frame,
+		.arg = service,
 	};
 	int r;
 
@@ -174,9 +178,12 @@ static int start_dhcp(struct service *service)
 	service->dhcp = dhcp_new(&config, &ask_ops, service);
 	if (!service->dhcp)
 		return -ENOMEM;
-	if (!options->dhcp)
-		return 0;
 	r = dhcp_socket_new(service->base, service->dhcp, &sockets, &service->dhcp_socket);
+	if (r < 0 && !options->dhcp) {
+		log_info("the logs of boot loaders can't be heard: %s%s", strerror(-r),
+			 r == -EPERM ? "; that needs CAP_NET_RAW" : "");
+		return 0;
+	}
 	if (r < 0)
 		log_error("DHCP: %s; lunctl doctor says who has the port", strerror(-r));
 	return r;

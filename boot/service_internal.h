@@ -8,7 +8,7 @@
  *   leases.c    addresses of the small DHCP mode
  *   prepare.c   a boot's files and credentials, by a worker
  *   hand_out.c  files over TFTP and HTTP, and to whom the secret one goes
- *   listen.c    reports over UDP
+ *   listen.c    reports, and the logs of boot loaders
  *   tell.c      timelines and the state of the service, to lunrootd
  */
 #ifndef LUNROOT_BOOT_SERVICE_INTERNAL_H
@@ -156,6 +156,8 @@ extern const struct serve_ops hand_out_ops;
 struct listener;
 int listener_new(struct service *service, struct listener **ret_listener);
 void listener_free(struct listener *listener);
+/* What is tapped at the port of reports; `service` as in struct dhcp_socket_config. */
+void listen_to_frame(void *service, const uint8_t mac[6], const struct dhcp_datagram *datagram);
 
 /* --- tell.c --- */
 
