@@ -185,7 +185,7 @@ static int slot_write(const struct check *c, uint64_t index, uint64_t sequence,
 	uint64_t offset = map_page_fill(&page, c->header.uuid, index, sequence, bits);
 	int r = pwrite_all(c->fd, &page, sizeof(page), offset);
 
-	if (r == 0 && !STORE_MUTANT(repair_slots_unsynced) && fdatasync(c->fd) < 0)
+	if (r == 0 && !MUTANT(repair_slots_unsynced) && fdatasync(c->fd) < 0)
 		r = -errno;
 	return r < 0 ? write_failed(c, r) : 0;
 }
@@ -219,8 +219,7 @@ static int older_slot_write(const struct check *c, uint64_t index,
 {
 	uint64_t counts = le64_get(slots[judgement->slot].sectors[0].sequence);
 
-	if (!judgement->bad[!judgement->slot] || counts == 1 ||
-	    STORE_MUTANT(repair_newer_over_damage))
+	if (!judgement->bad[!judgement->slot] || counts == 1 || MUTANT(repair_newer_over_damage))
 		return 0;
 	return slot_write(c, index, counts - 1, bits);
 }
@@ -294,8 +293,8 @@ static int damaged_page(struct check *c, uint64_t index,
 	(void)bits_cut(c, index, bits);
 	if (c->repair) {
 		/* Over the slot that is whole, if one is. */
-		r = page_write(c, index,
-			       judgement->sequence + !STORE_MUTANT(repair_over_damaged_slot), bits);
+		r = page_write(c, index, judgement->sequence + !MUTANT(repair_over_damaged_slot),
+			       bits);
 		if (r < 0)
 			return r;
 	}
@@ -534,7 +533,7 @@ static int check_layer(struct check *c, const struct store_work *work)
 	if (r == 0)
 		r = check_length(c);
 	/* In any case: a repair that was killed may have mended what only the page cache knows. */
-	if (r == 0 && c->repair && !STORE_MUTANT(repair_unsynced) && fsync(c->fd) < 0)
+	if (r == 0 && c->repair && !MUTANT(repair_unsynced) && fsync(c->fd) < 0)
 		r = write_failed(c, -errno);
 	return r;
 }

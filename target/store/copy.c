@@ -94,7 +94,7 @@ int store_copy(const struct store_chain *chain, int out_fd, const struct store_w
 		r = copy_failed(&c, -errno);
 	if (r == 0)
 		r = chain_walk(disk, chain, &walk, work, err);
-	if (r == 0 && !walk.whole && !STORE_MUTANT(copy_unsynced) && fsync(out_fd) < 0)
+	if (r == 0 && !walk.whole && !MUTANT(copy_unsynced) && fsync(out_fd) < 0)
 		r = copy_failed(&c, -errno);
 	disk->ops->free(disk);
 	return r;

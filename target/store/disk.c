@@ -98,8 +98,8 @@ static bool overlaps(const struct file_io *a, const struct file_io *b)
 
 static bool must_wait(struct file_disk *disk, const struct file_io *f)
 {
-	if (STORE_MUTANT(overlap_unordered) ||
-	    (STORE_MUTANT(merge_unlocked) && f->io->offset_bytes % STORE_BLOCK_BYTES))
+	if (MUTANT(overlap_unordered) ||
+	    (MUTANT(merge_unlocked) && f->io->offset_bytes % STORE_BLOCK_BYTES))
 		return false;
 	list_for_each (n, &disk->active) {
 		if (overlaps(LIST_ENTRY(n, struct file_io, node), f))
@@ -109,7 +109,7 @@ static bool must_wait(struct file_disk *disk, const struct file_io *f)
 	list_for_each (n, &disk->waiting) {
 		const struct file_io *other = LIST_ENTRY(n, struct file_io, node);
 
-		if (other == f || STORE_MUTANT(waiting_overtaken))
+		if (other == f || MUTANT(waiting_overtaken))
 			break;
 		if (overlaps(other, f))
 			return true;
@@ -172,7 +172,7 @@ void file_disk_fail(struct file_disk *disk, const char *what, int error)
 		  "system and restart lunrootd",
 		  disk->name, what, strerror(-error));
 	disk->failed = true;
-	if (!STORE_MUTANT(failed_sync_believed_later))
+	if (!MUTANT(failed_sync_believed_later))
 		map_distrust(&disk->map);
 }
 
@@ -546,10 +546,9 @@ static void write_complete(struct file_io *f)
 	struct file_disk *disk = f->disk;
 	uint64_t owned = disk->map.owned_count;
 
-	if (!STORE_MUTANT(bit_missing) &&
-	    !(STORE_MUTANT(discard_bit_missing) && f->io->op == STORE_DISCARD))
+	if (!MUTANT(bit_missing) && !(MUTANT(discard_bit_missing) && f->io->op == STORE_DISCARD))
 		map_set(&disk->map, f->first_block, f->last_block - f->first_block + 1);
-	if (!STORE_MUTANT(write_not_dirty))
+	if (!MUTANT(write_not_dirty))
 		disk->flush.data_dirty = true;
 	file_disk_succeeded(disk, f->space_since_ms != 0 || (f->io->op == STORE_WRITE &&
 							     disk->map.owned_count > owned));
@@ -557,8 +556,8 @@ static void write_complete(struct file_io *f)
 		disk->stats.written_bytes += f->io->length_bytes;
 	else
 		disk->stats.discarded_bytes += f->io->length_bytes;
-	if ((f->io->fua && !disk->scratch && !STORE_MUTANT(fua_unflushed)) ||
-	    (disk->write_through && !STORE_MUTANT(write_through_unflushed))) {
+	if ((f->io->fua && !disk->scratch && !MUTANT(fua_unflushed)) ||
+	    (disk->write_through && !MUTANT(write_through_unflushed))) {
 		f->step = STEP_DURABLE;
 		unlock(f);
 		flush_request(disk, f);
@@ -614,7 +613,7 @@ static void write_retry(struct file_io *f)
 		write_failed(f, r);
 		return;
 	}
-	if (STORE_MUTANT(bit_before_data))
+	if (MUTANT(bit_before_data))
 		map_set(&f->disk->map, f->first_block, f->last_block - f->first_block + 1);
 	f->step = STEP_HEAD;
 	f->merging = f->zeroing = false;
@@ -689,7 +688,7 @@ static void op_done(struct ring_op *op, int res)
 		punch_refused(f);
 	} else if (res < 0) {
 		write_failed(f, res);
-	} else if ((uint64_t)res < f->op_bytes && !STORE_MUTANT(short_write_accepted)) {
+	} else if ((uint64_t)res < f->op_bytes && !MUTANT(short_write_accepted)) {
 		if (res == 0) {
 			write_failed(f, -ENOSPC);
 			return;
@@ -721,7 +720,7 @@ static void submit_write(struct file_disk *disk, struct file_io *f)
 	f->first_block = io->offset_bytes / STORE_BLOCK_BYTES;
 	f->last_block = (io->offset_bytes + io->length_bytes - 1) / STORE_BLOCK_BYTES;
 	/* Others may have been written over it since. */
-	if (io->written && !STORE_MUTANT(written_again)) {
+	if (io->written && !MUTANT(written_again)) {
 		f->step = STEP_DURABLE;
 		flush_request(disk, f);
 		return;
@@ -772,7 +771,7 @@ static void file_submit(struct store_disk *sd, struct store_io *io)
 	case STORE_FLUSH:
 		disk->stats.flushes++;
 		if (disk->failed)
-			file_io_finish_later(f, STORE_MUTANT(failed_disk_flushes) ? 0 : -EIO);
+			file_io_finish_later(f, MUTANT(failed_disk_flushes) ? 0 : -EIO);
 		else if (disk->disk.read_only || (disk->scratch && !io->fua))
 			file_io_finish_later(f, 0);
 		else
@@ -882,7 +881,7 @@ static void detach_flushed(struct store_io *io, int res)
 		return;
 	}
 	/* Only now the durable map says all that the live one says. */
-	if ((res == 0 || STORE_MUTANT(failed_detach_removes_live_map)) && disk->live_path[0])
+	if ((res == 0 || MUTANT(failed_detach_removes_live_map)) && disk->live_path[0])
 		(void)unlink(disk->live_path);
 	top_let_go(disk, res == 0);
 	ring_timer_cancel(disk->ring, &disk->space_timer);
@@ -899,10 +898,10 @@ static void file_detach(struct store_disk *sd, void (*closed)(void *arg, int res
 	disk->closed_arg = arg;
 	/* Scratch ends here: the layer may be sealed next, and a sealed layer's bits are those of
 	 * its durable map. */
-	if (STORE_MUTANT(live_map_removed_before_flush))
+	if (MUTANT(live_map_removed_before_flush))
 		(void)unlink(disk->live_path);
 	disk->detach_io = (struct store_io){.op = STORE_FLUSH,
-					    .fua = !STORE_MUTANT(scratch_detach_unflushed),
+					    .fua = !MUTANT(scratch_detach_unflushed),
 					    .done = detach_flushed};
 	file_submit(sd, &disk->detach_io);
 }

@@ -38,7 +38,7 @@ static void round_end(struct file_disk *disk, int res)
 		file_disk_fail(disk, "a flush", res);
 	else if (res == 0)
 		file_disk_succeeded(disk, false);
-	if (STORE_MUTANT(dirty_reset_late) && res == 0)
+	if (MUTANT(dirty_reset_late) && res == 0)
 		flush->data_dirty = false;
 	disk->stats.flush_rounds++;
 	disk->stats.flush_us_total += us;
@@ -94,13 +94,13 @@ static void sync_start(struct file_disk *disk, void (*done)(struct ring_op *op, 
  */
 static void round_end_synced(struct file_disk *disk, int res)
 {
-	round_end(disk, res == -ENOMEM && !STORE_MUTANT(sync_without_memory_forgiven) ? -EIO : res);
+	round_end(disk, res == -ENOMEM && !MUTANT(sync_without_memory_forgiven) ? -EIO : res);
 }
 
 /* A sync may be asked for again only if it was not tried. */
 static bool sync_was_not_tried(int res)
 {
-	return res == -EINTR || res == -EAGAIN || (res < 0 && STORE_MUTANT(failed_sync_retried));
+	return res == -EINTR || res == -EAGAIN || (res < 0 && MUTANT(failed_sync_retried));
 }
 
 static void final_synced(struct ring_op *op, int res)
@@ -119,20 +119,20 @@ static void batch_written(struct file_disk *disk)
 	struct file_flush *flush = &disk->flush;
 
 	if ((flush->res == -ENOSPC || flush->res == -EDQUOT) &&
-	    !STORE_MUTANT(unwritten_map_page_ignored)) {
+	    !MUTANT(unwritten_map_page_ignored)) {
 		round_starved(disk);
 	} else if (flush->res < 0) {
 		round_end(disk, flush->res);
 	} else if (flush->page < disk->map.page_count) {
 		batch_start(disk);
 	} else {
-		sync_start(disk, final_synced, STORE_MUTANT(final_sync_skipped));
+		sync_start(disk, final_synced, MUTANT(final_sync_skipped));
 	}
 }
 
 static void page_start(struct flush_write *w)
 {
-	if (STORE_MUTANT(map_write_skipped))
+	if (MUTANT(map_write_skipped))
 		w->op.done(&w->op, sizeof(w->page));
 	else
 		ring_write(w->disk->ring, &w->op, file_top(w->disk)->fd, &w->page, sizeof(w->page),
@@ -148,8 +148,8 @@ static void page_written(struct ring_op *op, int res)
 		page_start(w);
 		return;
 	}
-	if (res != (int)sizeof(w->page) && !(STORE_MUTANT(short_map_write_accepted) && res > 0)) {
-		if (!STORE_MUTANT(unwritten_map_page_clean))
+	if (res != (int)sizeof(w->page) && !(MUTANT(short_map_write_accepted) && res > 0)) {
+		if (!MUTANT(unwritten_map_page_clean))
 			map_snapshot_failed(&w->disk->map, w->index, &w->page);
 		/* Want of space may heal; any other fault weighs more. */
 		if (flush->res == 0 || (res < 0 && res != -ENOSPC && res != -EDQUOT))
@@ -183,7 +183,7 @@ static void data_synced(struct ring_op *op, int res)
 	}
 	flush->writes_busy = flush->batch_count;
 	for (unsigned i = 0; i < flush->batch_count; i++) {
-		if (STORE_MUTANT(map_copied_after_sync))
+		if (MUTANT(map_copied_after_sync))
 			copy_again(&flush->writes[i]);
 		page_start(&flush->writes[i]);
 	}
@@ -205,11 +205,10 @@ static void batch_start(struct file_disk *disk)
 		map_snapshot(map, flush->page, &w->page, &w->offset);
 		flush->page = map_next_dirty(map, flush->page + 1);
 	}
-	flush->data_dirty = STORE_MUTANT(dirty_reset_late);
+	flush->data_dirty = MUTANT(dirty_reset_late);
 	sync_start(disk, data_synced,
 		   /* NOLINTNEXTLINE(bugprone-branch-clone): switches of tests, off elsewhere */
-		   flush->batch_count ? STORE_MUTANT(data_sync_skipped)
-				      : STORE_MUTANT(only_sync_skipped));
+		   flush->batch_count ? MUTANT(data_sync_skipped) : MUTANT(only_sync_skipped));
 }
 
 static void round_start(struct ring_task *task)
@@ -246,14 +245,13 @@ void flush_init(struct file_disk *disk)
 	list_init(&disk->flush.running);
 	ring_task_init(&disk->flush.start, round_start);
 	/* What a process before us wrote and did not sync is ours to sync. */
-	disk->flush.data_dirty = !STORE_MUTANT(opened_clean);
+	disk->flush.data_dirty = !MUTANT(opened_clean);
 }
 
 void flush_request(struct file_disk *disk, struct file_io *f)
 {
-	list_append(STORE_MUTANT(flush_joins_running_round) && disk->flush.busy
-			    ? &disk->flush.running
-			    : &disk->flush.waiting,
+	list_append(MUTANT(flush_joins_running_round) && disk->flush.busy ? &disk->flush.running
+									  : &disk->flush.waiting,
 		    &f->node);
 	if (!disk->flush.busy)
 		ring_defer(disk->ring, &disk->flush.start);

@@ -168,17 +168,16 @@ static int sidecar_replace(const char *path, const char *final, const char *text
 	int AUTO_CLOSE fd = -1;
 	int r;
 
-	(void)snprintf(fresh, sizeof(fresh), STORE_MUTANT(sidecar_in_place) ? "%s" : "%s.new",
-		       final);
+	(void)snprintf(fresh, sizeof(fresh), MUTANT(sidecar_in_place) ? "%s" : "%s.new", final);
 	fd = sidecar_begin(fresh);
 	if (fd < 0)
 		return fd;
 	r = pwrite_all(fd, text, strlen(text), 0);
-	if (r == 0 && !STORE_MUTANT(sidecar_unsynced) && fsync(fd) < 0)
+	if (r == 0 && !MUTANT(sidecar_unsynced) && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0 && rename(fresh, final) < 0)
 		r = -errno;
-	return r < 0 || STORE_MUTANT(sidecar_folder_unsynced) ? r : fsync_parent(path);
+	return r < 0 || MUTANT(sidecar_folder_unsynced) ? r : fsync_parent(path);
 }
 
 static int sidecar_write(const char *path, const struct store_image_info *info)
@@ -264,7 +263,7 @@ int store_image_seal(const char *path, const store_uuid_t *uuid, const char *con
 	struct stat st;
 	int r;
 
-	if (fd < 0 || (!STORE_MUTANT(image_unsynced) && fsync(fd) < 0) || fstat(fd, &st) < 0)
+	if (fd < 0 || (!MUTANT(image_unsynced) && fsync(fd) < 0) || fstat(fd, &st) < 0)
 		return store_fail(err, -errno, "%s can't be made an image: %s", path,
 				  strerror(errno));
 	if (st.st_size == 0 || st.st_size % STORE_SECTOR_BYTES)

@@ -68,8 +68,7 @@ static uint32_t header_crc(const struct layer_header *header)
 static bool header_is_whole(const struct layer_header *header)
 {
 	return memcmp(header->magic, LAYER_MAGIC, sizeof(header->magic)) == 0 &&
-	       (le32_get(header->crc) == header_crc(header) ||
-		STORE_MUTANT(header_checksum_ignored));
+	       (le32_get(header->crc) == header_crc(header) || MUTANT(header_checksum_ignored));
 }
 
 const char *layer_header_complaint(const struct layer_header *header, uint64_t file_bytes)
@@ -229,7 +228,7 @@ static int header_sync(int fd)
 int layer_sync_before(int fd, const struct layer_header *header, const char *run_dir)
 {
 	store_uuid_t uuid;
-	int r = STORE_MUTANT(layer_unsynced_before) ? 0 : header_sync(fd);
+	int r = MUTANT(layer_unsynced_before) ? 0 : header_sync(fd);
 
 	memcpy(uuid.b, header->uuid, sizeof(uuid.b));
 	if (r < 0)
@@ -248,19 +247,19 @@ int layer_header_write(int fd, struct layer_header *header, const struct layer_h
 	 * clean.
 	 */
 	if (!layer_headers_agree(before)) {
-		if (!STORE_MUTANT(counting_header_not_rewritten))
+		if (!MUTANT(counting_header_not_rewritten))
 			r = pwrite_all(fd, &before->copies[before->chosen], LAYER_HEADER_BYTES,
 				       (uint64_t)before->chosen * LAYER_HEADER_BYTES);
-		if (r == 0 && !STORE_MUTANT(counting_header_unsynced))
+		if (r == 0 && !MUTANT(counting_header_unsynced))
 			r = header_sync(fd);
 	}
 	/* First over the other copy: the one that counts now stays until the new one is safe. */
 	for (unsigned i = 1; r == 0 && i <= LAYER_HEADER_COPIES; i++) {
 		r = copy_write(fd, header,
-			       (before->chosen + i + STORE_MUTANT(header_over_counting_copy)) %
+			       (before->chosen + i + MUTANT(header_over_counting_copy)) %
 				       LAYER_HEADER_COPIES);
-		if (r == 0 && !(i == 1 && STORE_MUTANT(headers_unsynced_between)) &&
-		    !(i == 2 && STORE_MUTANT(headers_unsynced)))
+		if (r == 0 && !(i == 1 && MUTANT(headers_unsynced_between)) &&
+		    !(i == 2 && MUTANT(headers_unsynced)))
 			r = header_sync(fd);
 	}
 	return r;
@@ -323,9 +322,9 @@ int layer_headers_new(int fd, const char *path, const struct store_layer_info *i
 		r = copy_write(fd, &header, i);
 	/* One sync is enough: until this function returns nobody counts on the file. The file's
 	 * size is metadata that fdatasync needs and so brings along. */
-	if (r == 0 && !STORE_MUTANT(create_unsynced))
+	if (r == 0 && !MUTANT(create_unsynced))
 		r = header_sync(fd);
-	return r < 0 || STORE_MUTANT(create_folder_unsynced) ? r : fsync_parent(path);
+	return r < 0 || MUTANT(create_folder_unsynced) ? r : fsync_parent(path);
 }
 
 int store_layer_create(const char *path, const struct store_layer_info *info,
@@ -422,7 +421,7 @@ int store_layer_seal(const char *path, const char *snapshot, struct store_error 
 	/* Also done if only the first copy was written when the power failed. Synced in any case:
 	 * who wrote it may have been killed when only the page cache knew. */
 	if (memcmp(&before, &header, sizeof(header)) == 0 && layer_headers_agree(&headers)) {
-		r = STORE_MUTANT(seal_believed) ? 0 : header_sync(fd);
+		r = MUTANT(seal_believed) ? 0 : header_sync(fd);
 	} else {
 		le64_put(&header.sequence, le64_get(header.sequence) + 1);
 		r = layer_header_write(fd, &header, &headers);

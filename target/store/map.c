@@ -204,7 +204,7 @@ static int slots_make(struct store_map *map, uint64_t page)
 	for (unsigned sequence = 1; sequence <= MAP_SEQUENCE_EMPTY; sequence++)
 		(void)map_page_fill(&slots[sequence % MAP_PAGE_SLOTS], map->layer_uuid, page,
 				    sequence, NULL);
-	if (!STORE_MUTANT(map_slots_not_emptied))
+	if (!MUTANT(map_slots_not_emptied))
 		r = pwrite_all(map->layer_fd, slots, sizeof(slots), map_slot_offset(page, 0));
 	if (r < 0)
 		return r;
@@ -258,7 +258,7 @@ void map_set(struct store_map *map, uint64_t first, uint64_t count)
 		if (fresh) {
 			words[block / 64] |= fresh;
 			map->owned_count += (uint64_t)__builtin_popcountll(fresh);
-			if (!STORE_MUTANT(map_dirty_lost))
+			if (!MUTANT(map_dirty_lost))
 				map_mark_dirty(map, block / MAP_PAGE_BLOCKS);
 		}
 		block += bits;
@@ -304,15 +304,15 @@ static void sequence_note(struct store_map *map, uint64_t page, uint64_t sequenc
 void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_page,
 		  uint64_t *ret_offset)
 {
-	uint64_t sequence = map->sequence[page] += STORE_MUTANT(map_newer_slot) ? 2 : 1;
+	uint64_t sequence = map->sequence[page] += MUTANT(map_newer_slot) ? 2 : 1;
 
 	assert(bit_get(map->dirty, page) && bit_get(map->slots, page));
 	*ret_offset =
 		map_page_fill(ret_page, map->layer_uuid, page, sequence, page_bits(map, page));
-	if (STORE_MUTANT(live_sequence_noted_early))
+	if (MUTANT(live_sequence_noted_early))
 		sequence_note(map, page, sequence);
 	/* The other slot is still an empty page: the next flush writes that as well. */
-	if (sequence == MAP_SEQUENCE_EMPTY + 1 && !STORE_MUTANT(map_other_slot_left_empty))
+	if (sequence == MAP_SEQUENCE_EMPTY + 1 && !MUTANT(map_other_slot_left_empty))
 		return;
 	bit_put(map->dirty, page, false);
 	map->dirty_count--;
@@ -320,7 +320,7 @@ void map_snapshot(struct store_map *map, uint64_t page, struct map_page *ret_pag
 
 void map_snapshot_written(struct store_map *map, uint64_t page, const struct map_page *copy)
 {
-	if (!STORE_MUTANT(live_sequence_noted_early))
+	if (!MUTANT(live_sequence_noted_early))
 		sequence_note(map, page, le64_get(copy->sectors[0].sequence));
 }
 
@@ -400,7 +400,7 @@ static int cache_drop(int layer_fd)
 {
 	if (fdatasync(layer_fd) < 0)
 		return -errno;
-	if (STORE_MUTANT(failed_sync_cache_kept))
+	if (MUTANT(failed_sync_cache_kept))
 		return 0;
 	return -posix_fadvise(layer_fd, 0, 0, POSIX_FADV_DONTNEED);
 }
@@ -465,8 +465,8 @@ static int live_is_ours(const struct store_map *map, int fd, const struct live_h
 		return r;
 	*ret_failed = memcmp(found.magic, LIVE_MAGIC_FAILED, sizeof(found.magic)) == 0;
 	return memcmp(wanted, &found,
-		      STORE_MUTANT(live_map_of_old_boot) ? offsetof(struct live_header, boot_id)
-							 : sizeof(found)) == 0;
+		      MUTANT(live_map_of_old_boot) ? offsetof(struct live_header, boot_id)
+						   : sizeof(found)) == 0;
 }
 
 /* Opens the live map's file: 1 if what is in it is this layer's, 0 if it was made empty. */
@@ -488,7 +488,7 @@ static int live_open(struct store_map *map, const char *path, const struct stat 
 	if (r < 0 || (r > 0 && believed))
 		return r;
 	/* Emptied first: no page of another life may stay. */
-	if ((!STORE_MUTANT(live_map_not_emptied) && ftruncate(map->live_fd, 0) < 0) ||
+	if ((!MUTANT(live_map_not_emptied) && ftruncate(map->live_fd, 0) < 0) ||
 	    ftruncate(map->live_fd, (off_t)map->live_bytes) < 0)
 		return -errno;
 	r = pwrite_all(map->live_fd, &wanted, sizeof(wanted), 0);
@@ -520,7 +520,7 @@ static int live_copy(struct store_map *map, const char *path, const struct stat 
 	r = live_header_fill(&wanted, map, layer);
 	if (r == 0)
 		r = live_is_ours(map, fd, &wanted, &failed);
-	if (r <= 0 || STORE_MUTANT(reader_ignores_live_map))
+	if (r <= 0 || MUTANT(reader_ignores_live_map))
 		return r < 0 ? r : 0;
 	r = live_find_present(map, fd);
 	for (uint64_t page = 0; r == 0 && page < live_page_count(map); page++) {
@@ -540,7 +540,7 @@ static int page_adopt(struct store_map *map, uint64_t page)
 {
 	int r = slots_make(map, page);
 
-	if (r == 0 && !STORE_MUTANT(adopted_pages_clean))
+	if (r == 0 && !MUTANT(adopted_pages_clean))
 		map_mark_dirty(map, page);
 	return r;
 }
@@ -580,7 +580,7 @@ static int sequences_compare(struct store_map *map, const struct load *load)
 		if (!bit_get(map->present, page * MAP_PAGE_BLOCKS / LIVE_PAGE_BLOCKS))
 			continue;
 		if (load->live_found && live_sequences(map)[page] > map->sequence[page] &&
-		    !STORE_MUTANT(live_sequences_ignored))
+		    !MUTANT(live_sequences_ignored))
 			return -ESTALE;
 		/* Empty pages are made again, with the same sequence or none. */
 		if (map->sequence[page] > MAP_SEQUENCE_EMPTY)
@@ -597,8 +597,7 @@ static int map_load(struct store_map *map, bool writable, struct load *load)
 	if (!clean)
 		return -ENOMEM;
 	load->clean = clean;
-	r = load->live_found && STORE_MUTANT(durable_bits_ignored) ? 0
-								   : map_load_pages(&load->pages);
+	r = load->live_found && MUTANT(durable_bits_ignored) ? 0 : map_load_pages(&load->pages);
 	if (r == 0)
 		r = sequences_compare(map, load);
 	if (r == 0)
@@ -629,7 +628,7 @@ static int map_alloc(struct store_map *map, const struct layer_header *header)
 static int open_failed(struct load *load, const char *live_path, int r)
 {
 	/* One that was made now knows no more than the file does, which may be replaced. */
-	if (load->live_made && !STORE_MUTANT(live_map_left_when_refused))
+	if (load->live_made && !MUTANT(live_map_left_when_refused))
 		(void)unlink(live_path);
 	map_close(load->map);
 	if (r == -EBADMSG || r == -ESTALE)

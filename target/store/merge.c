@@ -150,7 +150,7 @@ static int merge_into(struct merge *m, struct store_disk *disk, const struct sto
 		r = page_put(m);
 	if (r < 0)
 		return r;
-	if (!STORE_MUTANT(merge_unsynced) && fdatasync(m->fd) < 0)
+	if (!MUTANT(merge_unsynced) && fdatasync(m->fd) < 0)
 		return merge_failed(m, -errno);
 	r = layer_headers_new(m->fd, m->path, &m->info);
 	return r < 0 ? merge_failed(m, r) : 0;

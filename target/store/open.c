@@ -107,7 +107,7 @@ static int lock_wait(int fd, int operation, const char *path)
 	const uint64_t begin_ms = clock_ms();
 	bool told = false;
 
-	while (!STORE_MUTANT(lock_not_taken) && flock(fd, operation) < 0) {
+	while (!MUTANT(lock_not_taken) && flock(fd, operation) < 0) {
 		uint64_t waited_ms = clock_ms() - begin_ms;
 
 		if (errno != EWOULDBLOCK)

@@ -97,7 +97,7 @@ static enum sector_kind sector_judge(const struct map_sector *sector, const uint
 	if (all_zero(sector, sizeof(*sector)))
 		return SECTOR_ZERO;
 	if (memcmp(sector->magic, MAP_PAGE_MAGIC, sizeof(sector->magic)) != 0 ||
-	    (le32_get(sector->crc) != sector_crc(sector) && !STORE_MUTANT(map_checksum_ignored)) ||
+	    (le32_get(sector->crc) != sector_crc(sector) && !MUTANT(map_checksum_ignored)) ||
 	    le32_get(sector->version) != MAP_PAGE_VERSION ||
 	    memcmp(sector->layer_uuid, layer_uuid, 16) != 0 || le64_get(sector->page) != index ||
 	    le32_get(sector->number) != number || sequence == 0 || sequence > SEQUENCE_MAX ||
@@ -135,7 +135,7 @@ static struct slot_sum slot_sum(const struct map_page *page, const uint8_t layer
 static bool is_whole(const struct slot_sum *sum)
 {
 	return sum->good == MAP_PAGE_SECTORS &&
-	       (sum->lowest == sum->highest || STORE_MUTANT(torn_map_page_believed));
+	       (sum->lowest == sum->highest || MUTANT(torn_map_page_believed));
 }
 
 /* The slot that does not count is not whole. Is it certain that it does not count? Its last write

@@ -237,8 +237,8 @@ static bool key_equal(const struct sealed_key *a, const struct sealed_key *b)
 	bool same_place = a->device == b->device && a->inode == b->inode;
 	bool unchanged = same_time(&a->changed, &b->changed);
 
-	return ((same_place && (unchanged || STORE_MUTANT(sealed_map_change_unseen))) ||
-		STORE_MUTANT(sealed_map_by_uuid)) &&
+	return ((same_place && (unchanged || MUTANT(sealed_map_change_unseen))) ||
+		MUTANT(sealed_map_by_uuid)) &&
 	       memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0 && a->block_count == b->block_count;
 }
 
@@ -359,7 +359,7 @@ int sealed_maps_disown(int fd)
 	list_for_each (n, &maps) {
 		struct sealed_map *map = LIST_ENTRY(n, struct sealed_map, node);
 
-		if (same_file(&map->key, &st) && !STORE_MUTANT(left_map_stays_believed))
+		if (same_file(&map->key, &st) && !MUTANT(left_map_stays_believed))
 			map->key.changed = (struct timespec){.tv_nsec = -1};
 	}
 	pthread_mutex_unlock(&maps_lock);
@@ -378,7 +378,7 @@ void sealed_maps_follow(int fd, const struct stat *before)
 
 		if (same_file(&map->key, before) &&
 		    (same_time(&map->key.changed, &before->st_ctim) ||
-		     STORE_MUTANT(left_map_of_another_time)))
+		     MUTANT(left_map_of_another_time)))
 			map->key.changed = now.st_ctim;
 	}
 	pthread_mutex_unlock(&maps_lock);

@@ -24,7 +24,7 @@
 #include <jansson.h>
 
 #include "base/cleanup.h"
-#include "store/mutant.h"
+#include "base/mutant.h"
 #include "store/store_damage.h"
 #include "store/store_world.h"
 

@@ -10,8 +10,8 @@
 
 #include "base/byteorder.h"
 #include "base/file.h"
+#include "base/mutant.h"
 #include "ring/ring.h"
-#include "store/mutant.h"
 #include "store/sealed.h"
 #include "store/store.h"
 

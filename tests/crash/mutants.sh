@@ -1,6 +1,6 @@
 #!/bin/bash
 # The store's tests are tested: each step on which durability rests is switched off by itself
-# (target/store/mutant.h), and some test must notice. The names are read from the sources, so a new
+# (target/base/mutant.h), and some test must notice. The names are read from the sources, so a new
 # switch is tried from then on; one that nothing notices fails this test by its name.
 #
 # usage: mutants.sh STORE-SOURCES TESTS [NAME...]
@@ -35,7 +35,7 @@ stages=(
 
 stage() { # NUMBER MUTANT
 	# shellcheck disable=SC2086  # words are arguments
-	LUNROOT_CHECK=quick STORE_MUTANT=$2 timeout 900 "$tests"/${stages[$1]} >"$work/log-$2-$1" 2>&1
+	LUNROOT_CHECK=quick MUTANT=$2 timeout 900 "$tests"/${stages[$1]} >"$work/log-$2-$1" 2>&1
 }
 
 try() { # MUTANT
@@ -56,7 +56,7 @@ try() { # MUTANT
 	printf 'ALIVE   %s\n' "$1"
 }
 
-mapfile -t names < <(grep -oh 'STORE_MUTANT([a-z_]*)' "$sources"/*.c | sort -u | sed 's/.*(\(.*\))/\1/')
+mapfile -t names < <(grep -oh 'MUTANT([a-z_]*)' "$sources"/*.c | sort -u | sed 's/.*(\(.*\))/\1/')
 [ ${#names[@]} -gt 20 ] || {
 	echo "no mutants in $sources"
 	exit 1
