@@ -58,6 +58,7 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/mailbox.h"
+#include "base/mutant.h"
 #include "control/control.h"
 #include "session/server.h"
 #include "store/store.h"

@@ -727,7 +727,7 @@ void forget_sync(struct forget_inode *inode, bool data_only)
 void forget_sync_failed(struct forget_disk *disk, struct forget_inode *inode)
 {
 	/* Sometimes none, some, or all. */
-	uint64_t written_percent = 30 * below(&disk->random, 2);
+	uint64_t written_percent = (uint64_t[]){0, 30, 100}[below(&disk->random, 3)];
 	uint64_t gone_percent = (uint64_t[]){0, 0, 50, 100}[below(&disk->random, 4)];
 	size_t left = 0;
 

@@ -20,11 +20,12 @@
  *   cut SEED TORN_END [drop|keep]
  *            the power fails and is there again; see struct forget_cut. Operations without an
  *            answer get one: EIO. Whoever had a file open has it no more (ESTALE)
+ *   release  operations without an answer get one, EIO, and the disk goes on
  *   save NAME, load NAME SEED     the disk as it is now, all of it durable; and that one again
  *   drop SUFFIX
- *            of files whose name ends so the cache is dropped when nobody has them open any more
- *            (FUSE is not told of POSIX_FADV_DONTNEED): what a failed sync has lost is seen then
- *   space N  the disk has N pages (0: no limit)
+ *            of files whose name ends so, too, the cache is dropped when nobody has them open any
+ * more (FUSE is not told of POSIX_FADV_DONTNEED): what a failed sync has lost is seen then space N
+ * the disk has N pages (0: no limit)
  *
  * What is told is what is: no attribute is cached and files are open with direct I/O, but for
  * those that SQLite maps shared (*-shm): these mean nothing after a start, and don't count.
@@ -48,6 +49,7 @@
 
 #define SAVES_MAX    64
 #define TRIGGERS_MAX 8
+#define DROPS_MAX    4
 #define LINE_BYTES   512
 #define IO_BYTES_MAX (1u << 20)
 
@@ -82,7 +84,8 @@ static struct {
 	struct trigger triggers[TRIGGERS_MAX];
 	unsigned trigger_count;
 	uint64_t op_count, fault_count;
-	char drop_suffix[64];
+	char drop_suffixes[DROPS_MAX][64];
+	unsigned drop_count;
 	char last_op[LINE_BYTES], last_fault[LINE_BYTES], froze_at[LINE_BYTES];
 	bool frozen, waiting;
 	uint64_t wait_end_ms;
@@ -468,8 +471,10 @@ static void do_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 	(void)fi;
 	if (inode && inode->opens > 0 && --inode->opens == 0) {
-		if (fs.drop_suffix[0] && ends_with(inode->name, fs.drop_suffix))
-			forget_drop_cache(inode);
+		for (unsigned i = 0; i < fs.drop_count; i++) {
+			if (ends_with(inode->name, fs.drop_suffixes[i]))
+				forget_drop_cache(inode);
+		}
 		forget_closed(fs.disk, inode);
 	}
 	fuse_reply_err(req, 0);
@@ -801,8 +806,12 @@ static void command(char *line)
 		command_save(words[1]);
 	} else if (count == 3 && strcmp(words[0], "load") == 0) {
 		command_load(words[1], words[2]);
-	} else if (count == 2 && strcmp(words[0], "drop") == 0) {
-		(void)snprintf(fs.drop_suffix, sizeof(fs.drop_suffix), "%s", words[1]);
+	} else if (count == 1 && strcmp(words[0], "release") == 0) {
+		release_held();
+		answer("ok");
+	} else if (count == 2 && strcmp(words[0], "drop") == 0 && fs.drop_count < DROPS_MAX) {
+		(void)snprintf(fs.drop_suffixes[fs.drop_count++], sizeof(fs.drop_suffixes[0]), "%s",
+			       words[1]);
 		answer("ok");
 	} else if (count == 2 && strcmp(words[0], "space") == 0) {
 		forget_limit_space(fs.disk, strtoull(words[1], NULL, 10));

@@ -6,10 +6,15 @@ Each point is one small story that begins with a prepared disk and has a seed:
 
   cut OPERATION N     the power fails at the N-th file-system operation of a control operation
   done OPERATION N    ... right after it was told as done (N only makes another seed)
-  twice OPERATION N   ... and once more while the daemon starts again
+  die OPERATION N     kill -9 at the N-th file-system operation of a control operation
+  twice OPERATION N   the power fails at the N-th, and once more while the daemon starts again
   eio OPERATION N, enospc OPERATION N, broken OPERATION N
                       the N-th file-system operation fails; broken: and all that follow, with EIO
   commit OPERATION N  a sync of the catalogue's log fails (N only makes another seed)
+  unsure OPERATION N  ... and all that follow, so that none can take its place
+  folder OPERATION N  the N-th sync of a folder fails, then the power
+  first N             the power fails at the N-th operation of the very first start; 0: each sync of
+                      a folder fails in it
   writes N            under mixed writes of two nodes the power fails at the N-th operation
   kill N              under mixed writes: kill -9 after N ms; the power stays
   fault KIND N        under mixed writes the N-th operation of a kind fails or is cut short
@@ -19,7 +24,8 @@ Each point is one small story that begins with a prepared disk and has a seed:
   full N              the disk is full under mixed writes, for a while; or the power fails then
 
 After each the daemon must start; a control operation has happened or has not, with no file left
-over; every disk is read and compared with what its initiator was promised (docs/durability.md).
+over, and nothing of that depends on what the start itself has not synced; every disk is read and
+compared with what its initiator was promised (docs/durability.md).
 
 usage: power_cuts.py [--seed N] [--only STORY]... [--quick|--full|--long]
        power_cuts.py --replay 'STORY:SEED'     one point again, as a failure names it
@@ -86,6 +92,7 @@ class Stories:
         t = self.target
         t.client("fill", f"{t.dir}/small.img", SMALL)
         t.client("fill", f"{t.dir}/loaded.img", LOADED)
+        self.forget("save", "empty")
         t.start()
         for name, file in ("base", "small"), ("unused", "small"), ("loaded", "loaded"):
             t.ctl_good("import", "--force", f"{t.dir}/{file}.img", name)
@@ -167,6 +174,11 @@ class Stories:
         now = t.describe()
         if now not in allowed:
             raise Broken(f"neither the old state nor the new one: {differences(now, allowed)}")
+        self.lose_power(0, "drop")
+        t.start()
+        again = t.describe()
+        if again != now:
+            raise Broken(f"after the next cut: {differences(again, [now])}")
         t.kill()
 
     def story_cut(self, chance, name, n, again=False):
@@ -187,6 +199,20 @@ class Stories:
         self.where = where
         self.start_and_judge(*([new] if done else [old, new]))
 
+    def story_die(self, chance, name, n):
+        t = self.target
+        saved, words, old, new, _ = self.operation(name)
+        t.load(saved, chance.getrandbits(32))
+        t.start()
+        process, where = self.run_frozen(words, n)
+        done = not where and process.wait() == 0
+        t.kill()
+        self.tried["kills"] += 1
+        process.communicate()
+        self.forget("clear")
+        self.where = where
+        self.start_and_judge(*([new] if done else [old, new]))
+
     def story_twice(self, chance, name, n):
         self.story_cut(chance, name, n, again=True)
 
@@ -200,7 +226,7 @@ class Stories:
         self.lose_power(chance.getrandbits(32), *(["drop"] if n == 1 else []))
         self.start_and_judge(new)
 
-    def story_fails(self, chance, name, n, error, count, kind="any"):
+    def story_fails(self, chance, name, n, error, count, kind="any", end=None):
         t = self.target
         saved, words, old, new, _ = self.operation(name)
         t.load(saved, chance.getrandbits(32))
@@ -223,7 +249,9 @@ class Stories:
             raise Broken("the other node notices it")
         t.ls()
         # Done in spite of a fault must mean done.
-        end = "drop" if status == 0 and faults else chance.choice(("stop", "kill", "kill", "cut"))
+        end = end or chance.choice(("stop", "kill", "kill", "cut"))
+        if status == 0 and faults:
+            end = "drop"
         if end == "drop":
             self.lose_power(0, "drop")
         elif end == "stop":
@@ -246,8 +274,40 @@ class Stories:
         # The first sync is of the log's header, the second of what is committed.
         self.story_fails(chance, name, 1 + n % 2, "EIO", 1, "sync:-wal")
 
+    def story_unsure(self, chance, name, n):
+        self.story_fails(chance, name, 1 + n % 2, "EIO", 0, "sync:-wal")
+
+    def story_folder(self, chance, name, n):
+        self.story_fails(chance, name, n, "EIO", 1, "namesync", end="cut")
+
     def story_broken(self, chance, name, n):
         self.story_fails(chance, name, n, "EIO", 0)
+
+    def story_first(self, chance, n):
+        t = self.target
+        t.load("empty", chance.getrandbits(32))
+        if n == 0:
+            self.forget("at", "namesync", 1, "EIO", 0)
+        else:
+            self.forget("at", "any", n, "freeze")
+        t.spawn()
+        while t.alive() and not self.forget.frozen(10) and not t.answers():
+            pass
+        self.where = self.forget.last()
+        self.tried["faults"] += self.forget.operations()[1]
+        self.forget("clear")
+        if n > 0:
+            self.lose_power(chance.getrandbits(32))
+            t.start()
+        elif not t.alive():
+            t.reap()
+            t.start()
+        t.ctl_good("create", "new", "--size", "2M")
+        self.lose_power(0, "drop")
+        t.start()
+        if [image["name"] for image in t.describe()["listing"]["images"]] != ["new"]:
+            raise Broken("the image is gone")
+        t.kill()
 
     # --- writing nodes ---
 
@@ -518,11 +578,15 @@ def plan(stories, chance, mode):
         count = stories.operation(name)[4]
         points += [f"cut {name} {n}" for n in some(count, 1 if quick else None if long else 15)]
         points += [f"done {name} {n}" for n in range(1, 2 if quick or full else 4)]
+        points += [f"die {name} {n}" for n in some(count, 1 if quick else None if long else 5)]
         points += [f"twice {name} {n}" for n in some(count, 0 if quick else None if long else 2)]
         points += [f"eio {name} {n}" for n in some(count, 1 if quick else None if long else 8)]
         points += [f"enospc {name} {n}" for n in some(count, 0 if quick else None if long else 2)]
-        points += [f"commit {name} {n}" for n in range(1, 1 if quick else 3 if full else 8)]
+        points += [f"commit {name} {n}" for n in range(1, 1 if quick else 3 if full else 16)]
+        points += [f"unsure {name} {n}" for n in range(1, 1 if quick else 3 if full else 16)]
+        points += [f"folder {name} {n}" for n in range(1, 1 if quick else 3 if full else 4)]
         points += [f"broken {name} {n}" for n in some(count, 0 if quick else None if long else 2)]
+    points += [f"first {n}" for n in (0, *some(60, 0 if quick else 6 if full else None))]
     points += [f"writes {n}" for n in some(400, 3 if quick else 24 if full else None)]
     points += [f"kill {20 + 40 * n}" for n in range(1 if quick else 6 if full else 40)]
     points += [f"error {what}" for what in ("read", "read-own", "write", "write-own")]

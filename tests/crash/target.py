@@ -73,7 +73,8 @@ class Target:
         self.forget = Forget(seed)
         self.dir = tempfile.mkdtemp(prefix="lunroot-cuts.", dir="/dev/shm")
         self.run = os.path.join(self.dir, "run")
-        self.forget("drop", ".cow")  # as lunrootd asks for it after a failed sync
+        for suffix in ".cow", "-wal":  # as lunrootd asks for it after a failed sync
+            self.forget("drop", suffix)
         self.state = os.path.join(self.forget.path, "state")
         self.log_path = os.path.join(self.dir, "log")
         self.socket = os.path.join(self.run, "control.sock")
@@ -155,6 +156,7 @@ class Target:
 
     def kill(self):
         self.process.kill()
+        self.forget("release")
         self.reap()
 
     def stop(self):
