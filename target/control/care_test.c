@@ -611,21 +611,12 @@ static void trash_is_bounded(void **state)
 	(void)call(API_DELETE, "/v1/trash/00000001-0000-4000-8000-000000000000", NULL, NULL, 200);
 }
 
-/* A power loss took renames back that a committed transaction had counted on. */
+/* A power loss took renames back that came after the transaction. */
 static void files_follow_the_catalogue(void **state)
 {
 	(void)state;
 	make_base();
 	clone_node("pi-01");
-	(void)remove_kept("/v1/nodes/pi-01");
-	(void)remove_kept("/v1/images/base");
-	world_close();
-	shell("cd state/layers && for f in .trash-*; do mv $f ${f#.trash-}; done; cd ../images && "
-	      "mv .trash-base.*.img base.img && mv .trash-base.*.json base.img.json");
-	assert_int_equal(world_open(), 0);
-	assert_int_equal(files_like("^[.]trash-"), 3);
-	(void)undo("base", "", 200);
-	(void)undo("pi-01", "", 200);
 	world_close();
 	shell("cd state/layers && for f in *.cow; do mv $f .trash-$f; done; cd ../images && "
 	      "mv base.img .trash-base.$(cut -c 1-36 base.img.json | head -n 1).img");
@@ -642,6 +633,11 @@ static void files_follow_the_catalogue(void **state)
 	assert_int_equal(world_open(), 0);
 	assert_int_equal(files_like("^base[.]img"), 2);
 	assert_int_equal(files_like("^[.]trash-base"), 0);
+	/* The sidecar of one that was lost makes place, too. */
+	shell("rm state/images/base.img");
+	(void)remove_kept("/v1/images/base");
+	assert_int_equal(files_like("^base[.]img"), 0);
+	make_base();
 }
 
 static void strange_trash_is_left_alone(void **state)

@@ -864,8 +864,6 @@ struct trash {
 struct trash *trash_find(struct control *control, const store_uuid_t *uuid);
 /* At start-up: takes the object that says when it was removed. */
 int trash_insert(struct control *control, struct node *node, struct image *image);
-/* At start-up: the files follow the catalogue. */
-void trash_settle(struct control *control);
 uint64_t trash_used_bytes(const struct control *control, const struct trash *trash);
 int64_t trash_left_s(const struct control *control, const struct trash *trash);
 /* Something is being done with its files. */

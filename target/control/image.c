@@ -25,21 +25,22 @@ int image_files_move(struct control *control, const char *from_prefix, const cha
 {
 	char old_path[PATH_BYTES], new_path[PATH_BYTES], old_json[PATH_BYTES + 8],
 		new_json[PATH_BYTES + 8];
-	int r;
+	int r, s;
 
 	image_path(control, from_prefix, from, old_path);
 	image_path(control, to_prefix, to, new_path);
 	(void)snprintf(old_json, sizeof(old_json), "%s.json", old_path);
 	(void)snprintf(new_json, sizeof(new_json), "%s.json", new_path);
 	r = file_move(old_path, new_path);
-	if (r < 0)
-		return r;
-	control_step("image-moved");
-	r = file_move(old_json, new_json);
 	if (r < 0 && r != -ENOENT)
 		return r;
+	control_step("image-moved");
+	/* An image that was lost may have left its sidecar. */
+	s = file_move(old_json, new_json);
+	if (s < 0 && s != -ENOENT)
+		return s;
 	control_step("sidecar-moved");
-	return 0;
+	return r;
 }
 
 /* 0 if it is back, or never went: then its old place is taken, or the new one empty. */

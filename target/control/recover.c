@@ -342,7 +342,6 @@ int recover(struct control *control, bool fresh, struct store_error *err)
 		if (r == 0)
 			r = recover_renames(control, err);
 		if (r == 0) {
-			trash_settle(control);
 			recover_directory(control, "images", true);
 			recover_directory(control, "layers", true);
 			for (unsigned i = 0; i < control->node_count; i++)

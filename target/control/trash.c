@@ -452,30 +452,3 @@ json_t *reply_removed(const struct control *control, json_t *removed, uint64_t f
 	return json_pack("{s:o, s:I, s:o, s:b}", "removed", removed, "frees_bytes",
 			 (json_int_t)freed_bytes, "kept", keeping, "dry_run", (int)dry_run);
 }
-
-/* --- start-up --- */
-
-/* Moves that a power loss took back although the transaction was there. */
-void trash_settle(struct control *control)
-{
-	list_for_each (pos, &control->trash) {
-		const struct trash *trash = LIST_ENTRY(pos, struct trash, entry);
-		const struct image *image = trash->image;
-		char from[PATH_BYTES], to[PATH_BYTES], name[IMAGE_FILE_BYTES],
-			from_json[PATH_BYTES + 8], to_json[PATH_BYTES + 8];
-
-		if (trash->node) {
-			(void)node_layers_move(control, trash->node, "", PREFIX_TRASH);
-			continue;
-		}
-		if (image_find(control, image->name)) /* its files are that one's */
-			continue;
-		image_file_name(image, name);
-		image_path(control, "", image->name, from);
-		image_path(control, PREFIX_TRASH, name, to);
-		(void)snprintf(from_json, sizeof(from_json), "%s.json", from);
-		(void)snprintf(to_json, sizeof(to_json), "%s.json", to);
-		(void)file_move(from, to);
-		(void)file_move(from_json, to_json);
-	}
-}
