@@ -154,7 +154,7 @@ static int commit_failed(struct catalog *c, int r, struct store_error *err)
 	char pragma[80];
 	int64_t version = 0;
 
-	if (r != -EIO)
+	if (r != -EIO || MUTANT(failed_commit_left))
 		return r; /* it was not written */
 	if (ask(c, "PRAGMA user_version", &version, NULL, 0, &ignored) == 0) {
 		(void)snprintf(pragma, sizeof(pragma),
@@ -168,7 +168,7 @@ static int commit_failed(struct catalog *c, int r, struct store_error *err)
 		       "catalogue %.300s: disk I/O error; whether it happened is known after the "
 		       "next start of lunrootd",
 		       c->path);
-	return -EUCLEAN;
+	return MUTANT(unsure_commit_undone) ? r : -EUCLEAN;
 }
 
 /* Binds by letters: s text (NULL allowed), u uuid, i int64_t, b bool; runs; resets. */
@@ -335,6 +335,8 @@ static int open_db(struct catalog *c, bool *ret_fresh, struct store_error *err)
 			"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
 			"PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES,
 			err);
+	if (r == 0 && MUTANT(commit_unsynced))
+		r = run(c, "PRAGMA synchronous=NORMAL", err);
 	*ret_fresh = version == 0;
 	if (r < 0 || version == SCHEMA_VERSION)
 		return r;
@@ -394,12 +396,12 @@ void catalog_close(struct catalog *c)
 
 int catalog_begin(struct catalog *c, struct store_error *err)
 {
-	return run(c, "BEGIN IMMEDIATE", err);
+	return MUTANT(rows_one_by_one) ? 0 : run(c, "BEGIN IMMEDIATE", err);
 }
 
 int catalog_commit(struct catalog *c, struct store_error *err)
 {
-	int r = run(c, "COMMIT", err);
+	int r = MUTANT(rows_one_by_one) ? 0 : run(c, "COMMIT", err);
 
 	if (r == 0)
 		return 0;

@@ -286,7 +286,7 @@ static int old_set_aside(struct change *change)
 	if (each_old(change, there_is_one) == 0)
 		return 0;
 	r = each_old(change, layer_set_aside);
-	if (r == 0)
+	if (r == 0 && !MUTANT(change_moves_unsynced))
 		r = folder_sync(change->control, "layers");
 	return r < 0 ? api_error_world(&change->error, r, "the node's layers") : 0;
 }
@@ -516,8 +516,15 @@ static void take_over(struct change *change)
 static void change_files(struct change *change)
 {
 	unsigned from = 0;
-	int r = commit(change);
+	int r;
 
+	if (MUTANT(change_unlinked_early))
+		(void)each_old(change, layer_unlink_old);
+	if (MUTANT(change_named_early))
+		(void)each_new(change, layer_appear);
+	if (MUTANT(change_sealed_early))
+		(void)history_seal(change, &from);
+	r = commit(change);
 	if (r == -EUCLEAN) {
 		give_up(change, "whether the change happened is known after the next start of "
 				"lunrootd");

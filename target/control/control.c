@@ -115,7 +115,7 @@ static int state_open(struct control *control, struct store_error *err)
 		r = catalog_open(path, &control->catalog, &fresh, err);
 	/* The folders, the catalogue and its log (made when it was opened) must be there after a
 	 * power loss. SQLite passes over such a failure. */
-	if (r == 0) {
+	if (r == 0 && !MUTANT(state_folder_unsynced)) {
 		r = directory_sync(control->state_dir);
 		if (r < 0)
 			return state_error(control->state_dir, r, err);

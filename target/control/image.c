@@ -94,6 +94,8 @@ int image_adopt(struct control *control, const struct image *made, struct api_er
 				     "there are %u images, no more can be made", LIMIT_IMAGES);
 	}
 	control_step("adopt-begin");
+	if (MUTANT(image_named_early))
+		(void)image_files_move(control, PREFIX_NEW, image->name, "", image->name);
 	r = catalog_put_image(control->catalog, image, &err);
 	if (r < 0) {
 		image_forget(control, image);
@@ -104,6 +106,8 @@ int image_adopt(struct control *control, const struct image *made, struct api_er
 	}
 	control_step("adopt-committed");
 	r = image_files_move(control, PREFIX_NEW, image->name, "", image->name);
+	if (MUTANT(image_named_early))
+		r = 0;
 	if (r < 0) /* it is in the catalogue: the next start gives the files their names */
 		return api_error_world(api_err, r, "the image's file can't get its name");
 	control_step("adopt-done");
@@ -117,7 +121,7 @@ static int rename_undo(struct control *control, const struct image *image, const
 	struct store_error err = {""};
 	int r = image_files_return(control, "", image->name, "", name);
 
-	if (r == 0)
+	if (r == 0 && !MUTANT(rename_undo_unsynced))
 		r = folder_sync(control, "images");
 	if (r == 0)
 		r = catalog_rename_image(control->catalog, &image->uuid, image->name, NULL, &err);
@@ -136,14 +140,15 @@ int image_rename(struct control *control, struct image *image, const char *name,
 
 	memcpy(old_name, image->name, sizeof(old_name));
 	control_step("image-rename-begin");
-	r = catalog_rename_image(control->catalog, &image->uuid, name, old_name, &err);
+	r = catalog_rename_image(control->catalog, &image->uuid, name,
+				 MUTANT(rename_unnoted) ? NULL : old_name, &err);
 	if (r < 0) {
 		api_error_world(api_err, r, err.text);
 		return r;
 	}
 	control_step("image-rename-committed");
 	r = image_files_move(control, "", old_name, "", name);
-	if (r == 0)
+	if (r == 0 && !MUTANT(rename_unsynced))
 		r = folder_sync(control, "images");
 	if (r < 0)
 		return rename_undo(control, image, name, r, api_err);
@@ -215,7 +220,9 @@ int image_remove(struct control *control, struct image *image, struct api_error 
 	control_step("image-delete-begin");
 	r = image_files_move(control, prefix, name, PREFIX_RM, name);
 	if (r == 0 || r == -ENOENT)
-		r = folder_sync(control, "images");
+		r = MUTANT(image_removal_unsynced) ? 0 : folder_sync(control, "images");
+	if (MUTANT(image_unlinked_early))
+		image_files_unlink(control, PREFIX_RM, name);
 	if (r < 0) {
 		(void)image_files_return(control, prefix, name, PREFIX_RM, name);
 		return api_error_world(api_err, r, name);

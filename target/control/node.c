@@ -422,6 +422,7 @@ static void layers_unlink(struct control *control, const struct node *node, cons
 		for (unsigned j = 0; j < node->luns[i].layer_count; j++) {
 			layer_path(control, prefix, &node->luns[i].layers[j].uuid, path);
 			file_unlink(path);
+			control_step("layer-unlinked");
 		}
 	}
 }
@@ -528,6 +529,8 @@ int node_make(struct control *control, const struct api_call *call, struct node 
 		return api_error_world(err, -ENOMEM, "clone");
 	control_step("clone-begin");
 	r = layers_create(control, node, image, err);
+	if (MUTANT(node_named_early))
+		(void)node_layers_move(control, node, PREFIX_NEW, "");
 	if (r == 0)
 		r = node_commit(control, node, err);
 	if (r < 0) {
@@ -623,8 +626,10 @@ int node_delete(struct control *control, struct node *node, struct api_error *ap
 
 	control_step("node-delete-begin");
 	r = node_layers_move(control, node, prefix, PREFIX_RM);
-	if (r == 0)
+	if (r == 0 && !MUTANT(node_removal_unsynced))
 		r = folder_sync(control, "layers");
+	if (MUTANT(node_unlinked_early))
+		layers_unlink(control, node, PREFIX_RM);
 	if (r < 0) {
 		(void)node_layers_move(control, node, PREFIX_RM, prefix);
 		return api_error_world(api_err, r, "the node's layers");

@@ -228,7 +228,7 @@ static int recover_renames(struct control *control, struct store_error *err)
 		(void)file_move(from, to);
 		control_step("recover-rename");
 		(void)file_move(from_json, to_json);
-		r = folder_sync(control, "images");
+		r = MUTANT(recovered_rename_unsynced) ? 0 : folder_sync(control, "images");
 		if (r < 0)
 			return r;
 		r = catalog_rename_image(control->catalog, &image->uuid, image->name, NULL, err);
@@ -257,7 +257,8 @@ static void recover_seals(struct control *control, const struct node *node)
 			continue;
 		layer = &lun->layers[lun->layer_count - 2];
 		layer_path(control, "", &layer->uuid, path);
-		if (store_layer_info(path, &info, &err) < 0 || info.sealed)
+		if (store_layer_info(path, &info, &err) < 0 || info.sealed ||
+		    MUTANT(history_left_unsealed))
 			continue; /* opening it says what is wrong */
 		store_live_map_remove(control->run_dir, &layer->uuid);
 		if (store_layer_seal(path, layer->snapshot, &err) < 0)

@@ -196,7 +196,7 @@ int trash_node(struct control *control, struct node *node, struct api_error *api
 	make_place(control);
 	control_step("trash-begin");
 	r = node_layers_move(control, node, "", PREFIX_TRASH);
-	if (r == 0)
+	if (r == 0 && !MUTANT(trashed_node_unsynced))
 		r = folder_sync(control, "layers");
 	node->removed = now_s();
 	if (r == 0)
@@ -232,7 +232,7 @@ int trash_image(struct control *control, struct image *image, struct api_error *
 	image_file_name(image, name);
 	r = image_files_move(control, "", image->name, PREFIX_TRASH, name);
 	if (r == 0 || r == -ENOENT) /* lost: there is nothing to keep but its name */
-		r = folder_sync(control, "images");
+		r = MUTANT(trashed_image_unsynced) ? 0 : folder_sync(control, "images");
 	if (r == 0)
 		r = commit_image(control, image, &err);
 	control_step("trash-committed");
@@ -283,6 +283,8 @@ int trash_undo_node(struct control *control, struct trash *trash, const char *na
 	node->removed = 0;
 	node_call(node, name);
 	leave_to_others(control, node);
+	if (MUTANT(undo_node_moved_early))
+		(void)node_layers_move(control, node, PREFIX_TRASH, "");
 	r = catalog_begin(control->catalog, &err);
 	if (r == 0)
 		r = commit_if(control, catalog_undo_node(control->catalog, node, &err), &err);
@@ -318,6 +320,8 @@ int trash_undo_image(struct control *control, struct trash *trash, const char *n
 	control_step("undo-begin");
 	image->removed = 0;
 	(void)snprintf(image->name, sizeof(image->name), "%s", name);
+	if (MUTANT(undo_image_moved_early))
+		(void)image_files_move(control, PREFIX_TRASH, file, "", image->name);
 	r = catalog_begin(control->catalog, &err);
 	if (r == 0)
 		r = commit_if(control, catalog_undo_image(control->catalog, image, &err), &err);

@@ -3,6 +3,10 @@
  * step of the start-up that follows; then what is there must be the old state or the new one, all
  * of it served, and no file more or less than the catalogue says, and each disk and snapshot must
  * read as it did. Real store and catalogue, a fake iSCSI side.
+ *
+ * usage: catalogue_crash [--once] [OPERATION...]
+ *   --once     no death is followed by another one
+ *   OPERATION  only these
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,13 +51,19 @@ static struct world {
 /* What the world that is opened next keeps removed things for. */
 static int64_t trash_s = KEEP_S;
 
+static bool once;
 static const char *where = "";
 static unsigned where_step, where_again;
 
 static void fail(const char *what, const char *detail)
 {
+	char command[80];
+
 	fprintf(stderr, "FAILED: %s killed at step %u, start-up at step %u: %s %s\n", where,
 		where_step, where_again, what, detail);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", dir);
+	if (once && dir[0]) /* a mutant: nobody looks at what it has left */
+		(void)!system(command);
 	exit(1);
 }
 
@@ -588,6 +598,8 @@ static unsigned again_max(unsigned step)
 {
 	const char *mode = getenv("LUNROOT_CHECK");
 
+	if (once)
+		return 1;
 	return mode && strcmp(mode, "quick") == 0 && step % 5 != 1 ? 1 : STEPS_MAX;
 }
 
@@ -769,16 +781,31 @@ static void prepare(void)
 	shell("mv %s/state %s/prepared", dir, dir);
 }
 
-int main(void)
+static bool named(const char *name, char **names, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (strcmp(names[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
+int main(int argc, char **argv)
 {
 	unsigned kills = 0;
 
+	once = argc > 1 && strcmp(argv[1], "--once") == 0;
+	argc -= 1 + once;
+	argv += 1 + once;
 	log_init("catalogue_crash", LOG_LEVEL_ERROR);
 	(void)signal(SIGPIPE, SIG_IGN);
 	prepare();
 	for (size_t i = 0; i < ARRAY_COUNT(operations); i++) {
-		unsigned n = run_operation(&operations[i]);
+		unsigned n;
 
+		if (argc > 0 && !named(operations[i].name, argv, argc))
+			continue;
+		n = run_operation(&operations[i]);
 		printf("%s: good after %u deaths\n", operations[i].name, n);
 		kills += n;
 	}
