@@ -65,7 +65,7 @@ pending=$(grep -c ':' "$net_folder/pending")
 mapfile -t boots < <(ctl --json boots victim | sed -n 's/.*"id": "\([0-9a-f]*\)".*/\1/p')
 [ ${#boots[@]} -gt 0 ] && [ ${#boots[@]} -le 16 ] || fail "${#boots[@]} boots of one node are kept"
 for boot in "${boots[@]}"; do ctl boots "$boot" || fail "boots"; done >"$net_folder/boots"
-for what in discover offer request console; do
+for what in discover request console; do
 	grep -q " $what " "$net_folder/boots" || fail "the peer was not taken for a board: no $what"
 done
 ctl why pi-4-1 >/dev/null
