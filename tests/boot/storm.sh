@@ -63,5 +63,10 @@ for server in "$@"; do
 		echo "FAILED: not every Pi boots from $server"
 		status=1
 	fi
+	# Twice what it takes.
+	if [[ " $storm_all " = *" $server "* ]] && [ "${peak%.*}" -gt $((32 + pis / 16)) ]; then
+		echo "FAILED: $server took $peak MiB for $pis Pis, more than $((32 + pis / 16))"
+		status=1
+	fi
 done
 exit $status
