@@ -95,6 +95,13 @@ static void assert_silence(void)
 		fail_msg("unexpected: %s", text);
 }
 
+/* Each as often as it is to be sent. */
+static void send_all(void)
+{
+	while (report_tick() != -1)
+		report_sleep_ms(20);
+}
+
 static void each_is_sent_three_times(void **state)
 {
 	long long begun_ms = now_ms();
@@ -104,8 +111,7 @@ static void each_is_sent_three_times(void **state)
 	report(REPORT_ROOT, "%s %s", "ext4", "/dev/sda2");
 	assert_heard(BEGIN "1 root ext4 /dev/sda2");
 	assert_in_range(report_tick(), 0, 700);
-	while (report_tick() != -1)
-		report_sleep_ms(20);
+	send_all();
 	assert_silence();
 	assert_int_equal(copies[1], REPORT_SENDS);
 	assert_true(now_ms() >= begun_ms + 1000);
@@ -146,8 +152,7 @@ static void kept_until_the_address_is_known(void **state)
 		assert_heard(wanted);
 	}
 	assert_silence();
-	while (report_tick() != -1)
-		report_sleep_ms(20);
+	send_all();
 	assert_silence();
 	for (int i = 1; i <= REPORT_KEPT + 3; i++)
 		assert_int_equal(copies[i], i <= 3 ? 0 : REPORT_SENDS);
@@ -236,8 +241,7 @@ static void a_child_goes_on_with_its_parents_events(void **state)
 	pid = fork();
 	if (pid == 0) {
 		report(REPORT_LOGIN, "child");
-		while (report_tick() != -1)
-			report_sleep_ms(20);
+		send_all();
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -13,14 +13,6 @@ start_lunbootd v "$net_folder/tree" "$net_folder/nodes" || fail "lunbootd"
 read -r node _ _ mac <"$net_folder/nodes"
 net_run v other ip link set eth0 address "$mac"
 ctl() { "$LUNROOT_BUILD/tools/lunctl" "$@" 2>>"$net_folder/ctl.log"; }
-await() { # WHAT COMMAND...
-	local i
-	for ((i = 0; i < 300; i++)); do
-		"${@:2}" && return
-		sleep 0.1
-	done
-	fail "$1"
-}
 
 # Two disks that differ in two files and in nothing else: the one that the node was cloned from, and another.
 files=(start4.elf fixup4.dat)

@@ -22,11 +22,7 @@ events() { ctl boots "$node" --events; }
 shown() { events | grep -- "$1" >/dev/null; }
 times() { events | grep -c -- "$1"; }
 await() { # WHAT COMMAND...
-	local i
-	for ((i = 0; i < 300; i++)); do
-		"${@:2}" && return
-		sleep 0.1
-	done
+	comes_true "${@:2}" && return
 	events >&2
 	fail "$1"
 }

@@ -45,14 +45,6 @@ node() {
 	ctl --json show "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"
 }
 nodes() { ctl --json ls | python3 -c 'import json, sys; print(*sorted(n["name"] for n in json.load(sys.stdin)["nodes"]))'; }
-await() { # WHAT COMMAND...
-	local i
-	for ((i = 0; i < 600; i++)); do
-		"${@:2}" && return
-		sleep 0.1
-	done
-	fail "$1"
-}
 doctor_says() { net_run n server "$LUNROOT_BUILD/tools/lunctl" --socket "$run/control.sock" doctor 2>&1 | grep -q "$1"; }
 pending() { ctl ls --pending | grep -q "$(serial_of "$1").*$(mac_of "$1")"; }
 log_says() { grep -q "$1" "$log"; }

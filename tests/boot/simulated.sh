@@ -16,6 +16,17 @@ fail() {
 	exit 1
 }
 
+# Whether the command comes to succeed within a minute; await ends the test if it does not.
+comes_true() { # COMMAND...
+	local i
+	for ((i = 0; i < 600; i++)); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
+}
+await() { comes_true "${@:2}" || fail "$1"; } # WHAT COMMAND...
+
 net_possible || skip "needs root, network namespaces, iproute2 and dnsmasq"
 net_folder=$(mktemp -d)
 simulated_end() {
